@@ -311,12 +311,15 @@ run-replay: replays
 	@tests/runner/replay.sh $(REPLAY_BIN)
 
 .PHONY: asan ubsan tsan
-asan:			## unit and device tests under AddressSanitizer and UBSan
-	+@$(SUB) $(ASAN) all run-tests run-replay
+asan:			## unit, device and corpus tests under AddressSanitizer and UBSan
+	+@$(SUB) $(ASAN) all tests replays
+	+@r=0; for t in run-tests run-replay; do $(SUB) $(ASAN) $$t || r=1; done; exit $$r
 ubsan:			## the same under UBSan alone
-	+@$(SUB) $(UBSAN) all run-tests run-replay
+	+@$(SUB) $(UBSAN) all tests replays
+	+@r=0; for t in run-tests run-replay; do $(SUB) $(UBSAN) $$t || r=1; done; exit $$r
 tsan:			## the tests that use threads under ThreadSanitizer
-	+@$(SUB) $(TSAN) all run-tsan
+	+@$(SUB) $(TSAN) all tests-tsan
+	+@$(SUB) $(TSAN) run-tsan
 
 .PHONY: fuzz
 fuzz:			## run every fuzzer for FUZZ_TIME seconds (needs clang)

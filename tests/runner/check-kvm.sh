@@ -1,0 +1,10 @@
+#!/bin/bash
+# tests/runner/check-kvm.sh MAKE - the second ring: freestanding guests.
+# The tests themselves skip, with the reason, where /dev/kvm cannot be used.
+set -euo pipefail
+. tests/runner/lib.sh
+
+read -ra make <<<"$1"
+ring_begin check-kvm
+step "freestanding guests" "${make[@]}" run-kvm
+ring_end
