@@ -1,0 +1,206 @@
+/*
+ * pci/pci.h - PCI and PCIe functions: config space, BARs, buses, interrupts.
+ *
+ * Spec: PCI Local Bus 3.0, PCIe Base 5.0.
+ *
+ * Config space is plain bytes: 4 KiB per function with three masks of the same
+ * size (writable, write-1-to-clear; all else read-only). Reads have no side
+ * effects by rule, so a read is a copy. Writes go through the masks byte by
+ * byte, then to the hooks of the functions that registered for the bytes
+ * (BARs, command, MSI, bridge windows, device hooks).
+ *
+ * Threads: config accesses come from vCPU threads under the root's config lock
+ * (struct pci_root), which is the device lock of every PCI function's config
+ * path: order config lock, device lock, bus, irq. Topology changes only on the
+ * main loop with the config lock held.
+ */
+#ifndef PCI_PCI_H
+#define PCI_PCI_H
+
+#include <linux/pci_regs.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/core/bus.h"
+#include "vmm/core/dev.h"
+#include "vmm/core/irq.h"
+
+#define PCI_CFG_SIZE	4096	/* PCIe Base 7.2.2: extended config space */
+#define PCI_BARS	6
+#define PCI_CONFIG_HOOKS 8
+
+struct pci_dev;
+struct pci_bus;
+struct pci_root;
+struct msix;
+struct msi;
+
+struct pci_bar {
+	struct bus_win win;	/* size 0: BAR not present */
+	uint8_t flags;		/* PCI_BASE_ADDRESS_* type bits */
+	uint64_t addr;		/* where it is mapped; valid if mapped */
+	bool mapped;
+	/* Told when the BAR appears at, or leaves, an address (ioeventfds
+	 * follow it). Device lock held. May be NULL. */
+	void (*moved)(struct pci_dev *p, int bar, bool mapped, uint64_t addr);
+};
+
+/* Runs after a config write touched [off, off+len). Device lock held. */
+struct pci_config_hook {
+	uint16_t off, len;
+	void (*written)(struct pci_dev *p, uint16_t off, unsigned int len);
+};
+
+/* The first member of every PCI function's struct. */
+struct pci_dev {
+	struct dev dev;
+	/* properties of class pci */
+	char *bus_name;			/* "bus" */
+	char *addr;			/* "addr": "SLOT[.FN]", NULL: first free */
+	bool multifunction;
+	/* state */
+	struct pci_bus *bus;		/* the bus it sits on; NULL: not plugged */
+	uint8_t devfn;
+	uint8_t config[PCI_CFG_SIZE] __attribute__((aligned(8)));
+	uint8_t wmask[PCI_CFG_SIZE];
+	uint8_t w1cmask[PCI_CFG_SIZE];
+	uint8_t reset_config[PCI_CFG_SIZE];	/* taken when set-up is done */
+	struct pci_bar bar[PCI_BARS];
+	struct pci_config_hook hook[PCI_CONFIG_HOOKS];
+	int hooks;
+	uint16_t cap_next;		/* where the next capability goes */
+	uint16_t cap_last;		/* whose next pointer to fill */
+	uint16_t ecap_next, ecap_last;
+	bool express;			/* has a PCIe capability */
+	struct irq_pin intx;		/* used when INTERRUPT_PIN != 0 */
+	bool intx_level;		/* what the device wants */
+	struct msi *msi;		/* NULL: none; owned */
+	struct msix *msix;		/* NULL: none; owned */
+	struct pci_bus *child;		/* bridges: the bus behind; owned */
+};
+
+/* The operations a PCI device type names in dev_type.class_ops. A class that
+ * sits on pci (virtio) has ops of its own and calls the functions below. */
+struct pci_ops {
+	uint16_t vendor, device, subvendor, subdevice;
+	uint8_t revision;
+	uint32_t class;		/* 24 bits: base, sub, interface */
+	bool conventional;	/* a PCI, not PCIe, function */
+};
+
+extern const struct dev_class pci_class;
+
+/* ---- for device code, during init ---- */
+
+void pci_set_ids(struct pci_dev *p, const struct pci_ops *ids);
+void pci_set16(struct pci_dev *p, uint16_t off, uint16_t val);
+void pci_set32(struct pci_dev *p, uint16_t off, uint32_t val);
+uint16_t pci_get16(const struct pci_dev *p, uint16_t off);
+uint32_t pci_get32(const struct pci_dev *p, uint16_t off);
+
+/* Declare BAR @n: power-of-two @win.size (16 bytes at least for memory, 4 for
+ * I/O). PCI_BASE_ADDRESS_MEM_TYPE_64 also takes BAR n+1. */
+int pci_bar_add(struct pci_dev *p, int n, uint8_t flags, const struct bus_win *win,
+		void (*moved)(struct pci_dev *, int, bool, uint64_t), struct err *e);
+
+/* Append a capability of @len bytes (header included); returns its offset.
+ * Overflow of the 256 bytes is our bug: asserts. Contents are then filled in
+ * config/wmask/w1cmask by the caller. */
+uint16_t pci_cap_add(struct pci_dev *p, uint8_t id, uint8_t len);
+uint16_t pci_ecap_add(struct pci_dev *p, uint16_t id, uint8_t version, uint16_t len);
+/* PCIe capability, version 2, for @port_type (PCI_EXP_TYPE_*). */
+uint16_t pci_express_add(struct pci_dev *p, uint8_t port_type, uint8_t port);
+
+void pci_hook_add(struct pci_dev *p, uint16_t off, uint16_t len,
+		  void (*written)(struct pci_dev *, uint16_t, unsigned int));
+
+/* Wired interrupt: INTA..INTD (1..4) chosen at init, then a level, from any
+ * thread. Honours the command register's disable bit and keeps the status
+ * register's. */
+void pci_intx_init(struct pci_dev *p, uint8_t pin);
+void pci_intx_set(struct pci_dev *p, bool level);
+
+/* MSI-X (pci/msix.c): table and PBA in BAR @bar, which the function owns. */
+int msix_init(struct pci_dev *p, uint16_t vectors, int bar, struct err *e);
+void msix_fini(struct pci_dev *p);
+/* Fire @vector: delivered, or pending while masked, or dropped when MSI-X is
+ * off. Any thread. */
+void msix_fire(struct pci_dev *p, uint16_t vector);
+bool msix_enabled(const struct pci_dev *p);	/* any thread */
+/* For vhost, VFIO: an eventfd that raises @vector while it is unmasked. */
+int msix_irqfd(struct pci_dev *p, uint16_t vector, int *fd, struct err *e);
+
+/* MSI (pci/msi.c), up to 32 messages. */
+int msi_init(struct pci_dev *p, uint8_t vectors, bool mask_per_vector, struct err *e);
+void msi_fini(struct pci_dev *p);
+void msi_fire(struct pci_dev *p, uint8_t vector);
+bool msi_enabled(const struct pci_dev *p);
+
+/* Bus master enabled? DMA by the device is allowed only then. Any thread. */
+bool pci_master(const struct pci_dev *p);
+/* "00:03.0" into @buf (at least 16 bytes). */
+const char *pci_name(const struct pci_dev *p, char *buf);
+
+/* ---- buses and the root complex ---- */
+
+struct pci_bus {
+	char *name;			/* "pcie.0", "rp1", … unique in the VM */
+	struct pci_root *root;
+	struct pci_dev *bridge;		/* NULL on the root bus */
+	struct pci_dev *slot[256];	/* by devfn */
+	bool express;			/* takes PCIe functions */
+	uint8_t first_slot, last_slot;	/* allowed device numbers: 0..31; 0..0
+					 * behind a root or downstream port */
+	bool hotplug;
+	struct pci_bus *next;		/* all buses of the root */
+};
+
+/* Windows of one root complex, as ACPI _CRS and the bridges see them. */
+struct pci_windows {
+	uint64_t ecam_base;		/* 1 MiB per bus */
+	uint8_t buses;			/* last bus number */
+	uint64_t mmio32_base, mmio32_size;
+	uint64_t mmio64_base, mmio64_size;
+	uint32_t pio_base, pio_size;
+};
+
+struct pci_root {
+	struct vm *vm;
+	struct pci_windows win;
+	struct pci_bus *bus0;
+	struct pci_bus *buses;
+	pthread_mutex_t lock;		/* config accesses and topology */
+	/* The wired interrupt of root bus slot/pin: filled by the machine. */
+	uint32_t (*intx_gsi)(struct pci_root *r, uint8_t slot, uint8_t pin);
+	void *intx_arg;
+	struct bus_win ecam, cf8;
+	uint32_t cf8_addr;
+};
+
+/* Create the root complex, its bus "pcie.0", the ECAM window and, with
+ * @cf8, the port pair 0xcf8/0xcfc. Stores itself in vm->pci. */
+int pci_root_create(struct vm *vm, const struct pci_windows *w, bool cf8, struct err *e);
+void pci_root_destroy(struct pci_root *r);
+
+struct pci_bus *pci_bus_create(struct pci_root *r, const char *name, struct pci_dev *bridge);
+void pci_bus_destroy(struct pci_bus *b);
+struct pci_bus *pci_bus_find(struct pci_root *r, const char *name);
+
+/*
+ * What firmware does, for direct kernel boot: number buses depth first, give
+ * every BAR an address, size and program the bridge windows (with the ports'
+ * reserves), set interrupt lines, enable memory and I/O. Every reset repeats
+ * it. Main loop. Fails with a sentence that names the device when the windows
+ * do not fit.
+ */
+int pci_enumerate(struct pci_root *r, struct err *e);
+
+/* Visit every function, parents before children. */
+void pci_each(struct pci_root *r, void (*fn)(struct pci_dev *p, void *arg), void *arg);
+
+/* A config access by bus/devfn, as ECAM and CF8 do it. @len 1, 2, 4 within
+ * the function; absent functions read all ones. Takes the root's lock. */
+uint32_t pci_config_read(struct pci_root *r, uint16_t bdf, uint16_t off, unsigned int len);
+void pci_config_write(struct pci_root *r, uint16_t bdf, uint16_t off, unsigned int len, uint32_t val);
+
+#endif

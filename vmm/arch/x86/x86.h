@@ -1,0 +1,84 @@
+/*
+ * vmm/arch/x86/x86.h - what the q35 machine (vmm/run) asks of the
+ * architecture: CPUs, interrupt controllers, firmware tables.
+ *
+ * Threads: main loop, before the vCPUs run or while they are parked.
+ */
+#ifndef VMM_ARCH_X86_X86_H
+#define VMM_ARCH_X86_X86_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/base/err.h"
+#include "vmm/boot/boot.h"
+
+struct vm;
+struct vcpu;
+struct kvm;
+
+/* -smp: cpus = sockets * dies * cores * threads. */
+struct x86_topology {
+	uint32_t cpus, sockets, dies, cores, threads;
+};
+/* Fill what is 0 from the rest as QEMU 6.2 and later do (prefer sockets for
+ * nothing, cores first); refuse products that do not match. */
+int x86_topology_complete(struct x86_topology *t, uint32_t max, struct err *e);
+uint32_t x86_apic_id(const struct x86_topology *t, uint32_t index);
+
+/*
+ * -cpu: "host", "max" or a named model, then ,+feat,-feat,feat=on|off. A named
+ * model is honest: features it lacks are masked out, features it has and KVM
+ * lacks are an error with enforce=on, else a warning with check=on.
+ */
+struct x86_cpu_model;
+int x86_cpu_parse(struct x86_cpu_model **out, const char *text, struct kvm *k, struct err *e);
+void x86_cpu_free(struct x86_cpu_model *m);
+/* NULL-terminated names for `-cpu help` and query-cpu-definitions. */
+const char *const *x86_cpu_names(void);
+
+/* In-kernel irqchip (or split: APICs in the kernel, IOAPIC routes from user
+ * space), PIT, identity map, TSS; sets vm->irq. Before vCPUs are created. */
+int x86_irqchip_create(struct vm *vm, bool split, struct err *e);
+/* Create vm->vcpu[] with CPUID, MSRs, APIC ids. */
+int x86_cpus_create(struct vm *vm, const struct x86_topology *t,
+		    const struct x86_cpu_model *m, struct err *e);
+/* Reset state for all; the boot processor gets @bs (NULL: reset vector). */
+int x86_cpus_reset(struct vm *vm, const struct boot_state *bs, struct err *e);
+/* Physical address bits the guest sees. */
+unsigned int x86_phys_bits(const struct vm *vm);
+
+/* ACPI: what differs between machines. AML comes from compiled ASL. */
+struct acpi_info {
+	const struct x86_topology *topo;
+	uint32_t cpus;
+	uint64_t ecam_base;
+	uint8_t buses;
+	uint64_t mmio32_base, mmio32_size;
+	uint64_t mmio64_base, mmio64_size;
+	uint32_t pio_base, pio_size;
+	uint16_t pm_base;
+	uint8_t sci_irq;
+	uint32_t pci_gsi_base;
+	int serial_ports;
+	bool i8042, pvpanic, rtc;
+	uint64_t ram_low, ram_high;	/* bytes, for SRAT later */
+};
+/* Write the tables at @base (size @space) and the RSDP at 0xe0000 or later
+ * below 1 MiB; *rsdp gets its address, *used the bytes at @base. */
+int acpi_build(struct gmem *gm, const struct acpi_info *a, uint64_t base,
+	       uint64_t space, uint64_t *rsdp, uint64_t *used, struct err *e);
+
+/* SMBIOS 3.0 entry point in the low BIOS area, after the RSDP. */
+struct smbios_info {
+	const uint8_t *uuid;	/* 16 bytes, NULL: none */
+	const char *name;
+	uint64_t ram_bytes;
+	const struct x86_topology *topo;
+	const json_t *overrides;	/* -smbios type=1,manufacturer=… objects */
+};
+int smbios_build(struct gmem *gm, const struct smbios_info *s, uint64_t base,
+		 uint64_t space, struct err *e);
+
+#endif

@@ -1,0 +1,89 @@
+/*
+ * vmm/char/char.h - character back ends: stdio, pty, file, socket, null.
+ *
+ * A chardev moves bytes between a host descriptor and one front end (a serial
+ * port, a QMP monitor). Output that the host side does not take at once is
+ * kept in a ring (64 KiB by default), and when that is full the front end is
+ * told to wait: nothing is dropped unless the front end asks for it and no
+ * thread ever blocks.
+ *
+ * Threads: callbacks on the loop the chardev was created on. char_write() and
+ * char_writable() may be called from any thread.
+ */
+#ifndef VMM_CHAR_CHAR_H
+#define VMM_CHAR_CHAR_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/prop.h"
+#include "vmm/loop/loop.h"
+
+struct chardev;
+struct char_set;
+
+enum char_event { CHAR_OPENED, CHAR_CLOSED, CHAR_BREAK };
+
+/* What a front end is told; all on the loop, @lock held when not NULL. */
+struct char_front {
+	/* Bytes the front end takes now; 0: call char_accept_input() later. */
+	size_t (*can_read)(struct char_front *f);
+	void (*read)(struct char_front *f, const uint8_t *buf, size_t len);
+	void (*writable)(struct char_front *f);	/* room again after a short write */
+	void (*event)(struct char_front *f, enum char_event ev);
+	pthread_mutex_t *lock;
+};
+
+struct char_driver {
+	const char *name;	/* "stdio", "pty", "file", "socket", "null" */
+	const char *help;
+	size_t size;
+	const struct prop *props;
+	int (*open)(struct chardev *c, struct err *e);
+	void (*close)(struct chardev *c);
+};
+
+struct char_set *char_set_create(struct loop *main);
+void char_set_destroy(struct char_set *s);
+
+/* @args: {"id":…, "backend":"pty", …} as -chardev gives it ("mux":"on" puts
+ * the Ctrl-A escapes and the monitor on it). */
+int char_add(struct char_set *s, const json_t *args, struct chardev **out, struct err *e);
+/* The -serial/-monitor/-qmp shorthand: "stdio", "mon:stdio", "pty", "null",
+ * "file:PATH", "unix:PATH[,server=on][,wait=off]", "chardev:ID", "none" (then
+ * *out is NULL). @id: what to call it. */
+int char_add_legacy(struct char_set *s, const char *spec, const char *id,
+		    struct chardev **out, struct err *e);
+struct chardev *char_find(struct char_set *s, const char *id);
+int char_del(struct char_set *s, const char *id, struct err *e);
+void char_each(struct char_set *s, void (*fn)(struct chardev *c, void *arg), void *arg);
+
+/* Connect the one front end; NULL disconnects. */
+int char_connect(struct chardev *c, struct char_front *f, const char *owner, struct err *e);
+
+/* Queue up to @len bytes for the host side; returns how many were taken. A
+ * short return means: wait for writable(). Any thread. */
+size_t char_write(struct chardev *c, const void *buf, size_t len);
+/* The front end has room again: resume can_read/read. Any thread. */
+void char_accept_input(struct chardev *c);
+/* Hand out what is queued, waiting at most @timeout_ns; at exit. Main loop. */
+void char_drain(struct char_set *s, uint64_t timeout_ns);
+
+const char *char_id(const struct chardev *c);
+/* query-chardev's filename: "pty:/dev/pts/3", "stdio", "unix:/x,server". */
+const char *char_filename(const struct chardev *c);
+bool char_is_open(const struct chardev *c);	/* a peer is there */
+
+/*
+ * Ctrl-A commands typed on a stdio chardev: x quit, h help, b break, s sync,
+ * c next front end (monitor), Ctrl-A itself. The owner of the VM sets this.
+ */
+void char_set_escape(struct char_set *s, void (*cb)(char key, void *arg), void *arg);
+
+/* Put the terminal back as it was; safe in a signal handler and at exit. */
+void char_restore_terminal(void);
+
+#endif

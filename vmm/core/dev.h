@@ -1,0 +1,128 @@
+/*
+ * vmm/core/dev.h - device types, their registry, and the life of a device.
+ *
+ * A device type is a literal: name, size, property tables, operations. A
+ * class (struct dev_class) is what related types share: pci, then virtio on
+ * top of it. Creating a device walks
+ *
+ *	core: allocate, defaults, properties from the description
+ *	class->attach   outermost first: pci takes a slot, virtio adds its caps
+ *	type->ops.init  the device's own set-up
+ *	class->start    innermost first: virtio sizes its BAR, pci goes visible
+ *	ops.reset
+ *
+ * and destroying it the reverse: class->stop, ops.fini, class->detach. A type
+ * embeds its class's struct as first member, that one its own class's, and
+ * struct dev is at the very front, so one pointer serves all.
+ *
+ * Threads: create, destroy and reset run on the main loop. d->lock is held
+ * around every callback from the bus, and around loop callbacks that name it.
+ */
+#ifndef VMM_CORE_DEV_H
+#define VMM_CORE_DEV_H
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/base/prop.h"
+
+struct dev;
+struct vm;
+struct loop;
+
+struct dev_class {
+	const char *name;		/* "pci", "virtio" */
+	const struct dev_class *parent;	/* NULL at the root */
+	const struct prop *props;	/* offsets from struct dev */
+	int (*attach)(struct dev *d, struct err *e);
+	int (*start)(struct dev *d, struct err *e);
+	void (*stop)(struct dev *d);
+	void (*detach)(struct dev *d);
+	/* See dev_ops.reset; called after the type's. */
+	int (*reset)(struct dev *d);
+};
+
+enum dev_type_flags {
+	DEV_BUILTIN = 1 << 0,	/* part of the machine, not for -device */
+	DEV_NO_HOTPLUG = 1 << 1,
+};
+
+struct dev_ops {
+	int (*init)(struct dev *d, struct err *e);
+	void (*fini)(struct dev *d);	/* also after a failed init */
+	/*
+	 * Back to power-on state. vCPUs are stopped, the main loop calls.
+	 * Returns 0 when done, or -EINPROGRESS after bumping d->gen and
+	 * cancelling its I/O; then dev_reset_done(d) follows on the main loop.
+	 * Nothing may be written to guest or disk after that.
+	 */
+	int (*reset)(struct dev *d);
+	/* The VM stops or continues (QMP stop/cont): hold or release I/O that
+	 * was not started by the guest (network receive, timers). */
+	void (*pause)(struct dev *d, bool paused);
+};
+
+struct dev_type {
+	const char *name;
+	const char *alias;		/* second -device name, or NULL */
+	const char *help;
+	const struct dev_class *class;
+	size_t size;			/* of the whole device struct */
+	const struct prop *props;
+	const struct reg *regs;		/* documentation and the hostile suite */
+	struct dev_ops ops;
+	const void *class_ops;		/* e.g. const struct virtio_ops * */
+	unsigned int flags;
+};
+
+struct dev {
+	const struct dev_type *type;
+	struct vm *vm;
+	char *id;			/* the user's, or NULL */
+	char *path;			/* never NULL: id or "type[n]", for messages */
+	json_t *args;			/* the description it was built from */
+	pthread_mutex_t lock;		/* core holds it around callbacks */
+	struct loop *home;		/* main loop unless the type changes it */
+	_Atomic uint32_t gen;		/* bumped by reset and unplug */
+	_Atomic uint32_t refs;		/* bus callbacks in progress and owners */
+	struct log_limit guest_log;	/* budget for messages the guest causes */
+	int stage;			/* how far creation got; core only */
+	bool resetting;
+	struct dev *next;		/* vm's list, creation order; main loop */
+};
+
+#define DEV_OF(d, type_) ((type_ *)(d))
+
+/* NULL-terminated list of the types this VM offers; vmm/run/dev_list.c. */
+const struct dev_type *dev_type_find(const struct dev_type *const *list, const char *name);
+
+/* The property tables of @t and its classes, most specific first, plus the
+ * core's own ("id", "driver"). At most DEV_TABLES_MAX with the NULL. */
+#define DEV_TABLES_MAX 6
+void dev_type_tables(const struct dev_type *t, const struct prop **tables);
+
+/*
+ * Build the device that @args describes ({"driver": ..., "id": ..., props}) and
+ * add it to @vm. Errors name driver, property, value. Main loop.
+ */
+int dev_create(struct vm *vm, const json_t *args, struct dev **out, struct err *e);
+/* The same for a machine's own parts: any type, also DEV_BUILTIN ones. */
+int dev_create_type(struct vm *vm, const struct dev_type *t, const json_t *args,
+		    struct dev **out, struct err *e);
+/* Stop, finish and free; nothing of it runs afterwards. Main loop. */
+void dev_destroy(struct dev *d);
+
+struct dev *dev_find(struct vm *vm, const char *id);
+
+/* A device that answered -EINPROGRESS to reset has finished. Main loop. */
+void dev_reset_done(struct dev *d);
+
+/* The guest did something the specification forbids: one rate-limited line. */
+#define dev_guest_error(d, ...) log_guest(&(d)->guest_log, (d)->path, __VA_ARGS__)
+
+#endif

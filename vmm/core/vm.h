@@ -1,0 +1,142 @@
+/*
+ * vmm/core/vm.h - one virtual machine: what all of its parts share, and its
+ * run state.
+ *
+ * Threads: the struct is built on the main loop and constant from then on,
+ * except where a comment says otherwise. vm_request() is for any thread.
+ */
+#ifndef VMM_CORE_VM_H
+#define VMM_CORE_VM_H
+
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/base/err.h"
+#include "vmm/core/bus.h"
+#include "vmm/core/dev.h"
+#include "vmm/core/gmem.h"
+#include "vmm/core/irq.h"
+#include "vmm/loop/loop.h"
+
+struct vcpu;
+struct kvm;
+struct block_graph;	/* block/: opaque here */
+struct char_set;	/* vmm/char/: opaque here */
+struct net_set;		/* net/: opaque here */
+struct iothread;
+struct pci_root;	/* pci/: the machine's root complex, opaque here */
+struct vm;
+
+/* QMP's RunState words, those that exist here. */
+enum vm_state {
+	VM_PRELAUNCH,		/* built, -S or not yet started */
+	VM_RUNNING,
+	VM_PAUSED,
+	VM_SHUTDOWN,		/* guest is off, process stays (-no-shutdown) */
+	VM_INTERNAL_ERROR,	/* KVM gave up on a vCPU */
+	VM_IO_ERROR,		/* a disk's policy stopped it */
+	VM_GUEST_PANICKED,
+	VM_STATES
+};
+
+/* QMP's ShutdownCause words. */
+enum vm_cause {
+	VM_CAUSE_NONE, VM_CAUSE_HOST_ERROR, VM_CAUSE_HOST_QMP_QUIT,
+	VM_CAUSE_HOST_QMP_RESET, VM_CAUSE_HOST_SIGNAL, VM_CAUSE_HOST_UI,
+	VM_CAUSE_GUEST_SHUTDOWN, VM_CAUSE_GUEST_RESET, VM_CAUSE_GUEST_PANIC,
+	VM_CAUSE_SUBSYSTEM_RESET, VM_CAUSES
+};
+
+enum vm_request { VM_REQ_POWERDOWN, VM_REQ_SHUTDOWN, VM_REQ_RESET, VM_REQ_STOP, VM_REQ_QUIT };
+
+/* What the VM tells its listeners (QMP, the library's client). Main loop. */
+enum vm_event_type {
+	VM_EV_STOP, VM_EV_RESUME, VM_EV_RESET, VM_EV_SHUTDOWN, VM_EV_POWERDOWN,
+	VM_EV_GUEST_PANICKED, VM_EV_DEVICE_DELETED, VM_EV_OTHER
+};
+struct vm_listener {
+	/* @name: QMP's event name; @data: a borrowed object or NULL. */
+	void (*event)(struct vm_listener *l, const char *name, json_t *data);
+	struct vm_listener *next;
+};
+
+/* The machine's hooks into the run state; filled by vmm/arch or by tests. */
+struct vm_machine_ops {
+	const char *name;			/* "q35" */
+	/* Put CPUs and boot data into the state of a fresh start; vCPUs are
+	 * stopped, devices are reset already. Main loop. */
+	int (*boot)(struct vm *vm, struct err *e);
+	void (*powerdown)(struct vm *vm);	/* press the power button */
+};
+
+struct vm {
+	char *name;
+	uint8_t uuid[16];
+	bool has_uuid;
+	struct loop *main;		/* owned by the caller of vm_create */
+	enum loop_aio aio;
+	struct kvm *kvm;		/* NULL in device tests */
+	struct gmem *mem;
+	struct bus *bus[BUS_SPACES];
+	struct irqchip *irq;
+	struct pci_root *pci;
+	struct block_graph *blocks;
+	struct char_set *chars;
+	struct net_set *nets;
+	const struct dev_type *const *types;	/* dev_list.c, or a test's */
+	const struct vm_machine_ops *machine;
+	void *machine_arg;
+	json_t *desc;			/* the description it was built from */
+
+	struct vcpu **vcpu;		/* vcpu_count entries */
+	uint32_t vcpu_count;
+
+	struct dev *devs;		/* creation order; main loop */
+	struct iothread **iothread;	/* by -object iothread; main loop */
+	int iothread_count;
+
+	/* main loop; readable from any thread */
+	_Atomic int state;		/* enum vm_state */
+	bool no_reboot, no_shutdown;
+	struct vm_listener *listeners;
+
+	/* any thread, see vm_request() */
+	_Atomic uint32_t requests;	/* bit per enum vm_request */
+	_Atomic int request_cause;
+	struct loop_work request_work;
+	int resets_pending;		/* devices that still drain; main loop */
+	enum vm_cause reset_cause;
+	bool reset_resume;		/* run again after the reset */
+
+	/* Called when the VM is to end (SHUTDOWN without -no-shutdown, quit);
+	 * the owner of the main loop decides what that means. */
+	void (*on_exit)(struct vm *vm, enum vm_cause cause, void *arg);
+	void *on_exit_arg;
+};
+
+/* An empty VM on @main: memory, buses, no KVM. Never fails. */
+struct vm *vm_create(struct loop *main);
+/* Stop vCPUs, destroy devices in reverse order, free. Main loop. */
+void vm_destroy(struct vm *vm);
+
+struct iothread *vm_iothread_find(struct vm *vm, const char *id);
+int vm_iothread_add(struct vm *vm, const char *id, const json_t *args, struct err *e);
+
+/* Main loop. cont from PRELAUNCH or PAUSED; -EINVAL with a sentence where the
+ * state does not allow it. */
+int vm_start(struct vm *vm, struct err *e);
+int vm_stop(struct vm *vm, enum vm_state why);
+/* Any thread: ask the main loop for a change of state. A vCPU that asks for
+ * reset or shutdown does not run on: it parks when its callback returns. */
+void vm_request(struct vm *vm, enum vm_request what, enum vm_cause cause);
+/* Tell every listener. Main loop. Steals @data (may be NULL). */
+void vm_event(struct vm *vm, const char *name, json_t *data);
+void vm_listen(struct vm *vm, struct vm_listener *l);
+void vm_unlisten(struct vm *vm, struct vm_listener *l);
+
+const char *vm_state_name(enum vm_state s);	/* "running", "prelaunch", … */
+const char *vm_cause_name(enum vm_cause c);	/* "guest-shutdown", … */
+
+#endif
