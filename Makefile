@@ -53,9 +53,9 @@ ARCH	:= $(if $(filter aarch64,$(MACHINE)),arm64,x86)
 SRC	:= $(wildcard vmm/*/*.c vmm/arch/$(ARCH)/*.c vmm/arch/$(ARCH)/*/*.c \
 		pci/*.c pci/*/*.c devices/*.c devices/*/*.c block/*.c \
 		block/*/*.c net/*.c net/*/*.c usb/*.c usb/*/*.c)
-ifneq ($(ARCH),x86)
-SRC	:= $(filter-out devices/x86/%,$(SRC))
-endif
+# Machines and devices of the other architecture.
+SRC	:= $(filter-out $(if $(filter x86,$(ARCH)),vmm/run/machine_virt% devices/arm64/%, \
+		vmm/run/machine_q35% devices/x86/%),$(SRC))
 MAIN	:= vmm/run/main.c
 ASL	:= $(wildcard vmm/arch/$(ARCH)/*.asl vmm/arch/$(ARCH)/*/*.asl)
 
@@ -350,8 +350,12 @@ lint:			## layer matrix, top level, house figures
 	@tests/lint/lint.sh
 
 .PHONY: format
-format:			## clang-format the files that differ from main (FILES=... for others)
+format:			## clang-format the files changed since the last commit, or FILES=...
 	@tests/lint/format.sh $(FILES)
+
+.PHONY: tidy
+tidy: $(GENHDR) $(B)/.flags	## clang-tidy over all sources, or FILES=...
+	clang-tidy --quiet $(or $(FILES),$(SRC)) -- -std=gnu11 $(ALL_CPPFLAGS)
 
 .PHONY: clean
 clean:			## remove build/

@@ -7,12 +7,12 @@ set -euo pipefail
 
 declare -A lists=(
 	[build]="gcc libc6-dev make pkg-config liburing-dev libjansson-dev acpica-tools"
-	[test]="libcriterion-dev universal-ctags gawk git util-linux"
+	[test]="libcriterion-dev universal-ctags git util-linux"
 	[demo]="busybox-static cpio e2fsprogs xz-utils zstd ca-certificates"
 	[lab]="qemu-system-x86 mmdebstrap kmod"
 	[bench]="qemu-system-x86 qemu-utils fio strace binutils"
 	[fuzz]="clang llvm libclang-rt-14-dev libcriterion-dev"
-	[format]="clang-format git"
+	[format]="clang-format clang-tidy git"
 )
 
 # Where the CPU has no svm or vmx, guests run in the lab (tests/lab).

@@ -15,5 +15,5 @@ fi
 step "asan tests" "${make[@]}" B=build/asan SAN=address,undefined run-tests
 step "fuzz corpora" "${make[@]}" B=build/asan SAN=address,undefined run-replay
 step "tsan tests" "${make[@]}" B=build/tsan SAN=thread run-tsan
-step "lint" tests/lint/lint.sh
+step "lint" tests/lint/lint.sh -b
 ring_end
