@@ -10,6 +10,7 @@
 #define VMM_BASE_ERR_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 /* QMP error classes; clients branch on these words (qapi error.json). */
 enum err_class {
@@ -49,7 +50,7 @@ void err_prefix(struct err *e, const char *fmt, ...)
 /* The word QMP uses for @class. */
 const char *err_class_name(enum err_class class);
 
-static inline int err_is_set(const struct err *e)
+static inline bool err_is_set(const struct err *e)
 {
 	return e && e->text[0] != '\0';
 }

@@ -30,7 +30,7 @@ enum prop_type {
 	PROP_T_SIZE,	/* uint64_t bytes; suffixes k M G T, bare number: bytes */
 	PROP_T_STR,	/* char *, owned by the object, NULL when not given */
 	PROP_T_ENUM,	/* int, index into choices */
-	PROP_T_LINK,	/* char *, id of another object; choices[0] names its kind */
+	PROP_T_LINK,	/* char *, id of another object; .kind says of what */
 	PROP_T_JSON,	/* json_t *, owned; an object or array taken as it is */
 };
 
@@ -52,7 +52,8 @@ struct prop {
 	uint64_t max;		/* for I32, I64: cast to int64_t */
 	int64_t def;		/* default of numbers, bools, enums */
 	const char *def_str;	/* default of STR, LINK */
-	const char *const *choices;	/* ENUM words, NULL-terminated; LINK: kind */
+	const char *const *choices;	/* ENUM words, NULL-terminated */
+	const char *kind;	/* LINK: "drive", "chardev", "iothread", … */
 	unsigned int flags;
 	const char *help;	/* lower case, no full stop */
 	const char *unit;	/* "bytes", "ms"; NULL when none */
@@ -77,9 +78,9 @@ struct prop {
 #define PROP_ENUM(st, f, n, words, d, h, ...) \
 	{ .name = (n), .type = PROP_T_ENUM, .offset = offsetof(st, f), \
 	  .choices = (words), .def = (d), .help = (h), ##__VA_ARGS__ }
-#define PROP_LINK(st, f, n, kind, h, ...) \
+#define PROP_LINK(st, f, n, link_kind, h, ...) \
 	{ .name = (n), .type = PROP_T_LINK, .offset = offsetof(st, f), \
-	  .choices = (const char *const[]){ (kind), NULL }, .help = (h), ##__VA_ARGS__ }
+	  .kind = (link_kind), .help = (h), ##__VA_ARGS__ }
 #define PROP_JSON(st, f, n, h, ...) \
 	{ .name = (n), .type = PROP_T_JSON, .offset = offsetof(st, f), .help = (h), ##__VA_ARGS__ }
 
