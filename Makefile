@@ -160,6 +160,7 @@ RUN	:= tests/runner
 
 .PHONY: all
 all: $(LIB) $(ROOST)	## build roost and libroost.a (default)
+	@:
 
 $(B)/roost: $(OBJDIR)/vmm/run/main.o $(LIB)
 	$(call say,LINK)
@@ -272,11 +273,17 @@ $(B)/tests/kvm/guest_%.bin: $(B)/tests/kvm/guest_%.elf
 
 .PHONY: tests tests-tsan tests-kvm replays fuzzers benches
 tests: $(CHECK_BIN)
+	@:
 tests-tsan: $(TSAN_BIN)
+	@:
 tests-kvm: $(KVM_BIN) $(GUESTS)
+	@:
 replays: $(REPLAY_BIN)
+	@:
 fuzzers: $(FUZZ_BIN)
+	@:
 benches: $(BENCH_BIN)
+	@:
 
 # Each ring writes build/results/RING and ends with one line of totals. The
 # recipes below are run by tests/runner/ring.sh, which counts a failed build as

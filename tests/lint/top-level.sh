@@ -10,7 +10,7 @@ bad=0
 if git rev-parse --git-dir >/dev/null 2>&1; then
 	entries=$(git ls-files -co --exclude-standard | cut -d/ -f1 | sort -u)
 else
-	entries=$(find . -mindepth 1 -maxdepth 1 ! -name build -printf '%f\n')
+	entries=$(find . -mindepth 1 -maxdepth 1 ! -name build ! -name .git -printf '%f\n')
 fi
 for e in $entries; do
 	if [ -d "$e" ]; then

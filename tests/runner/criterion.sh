@@ -12,7 +12,7 @@ variant=$1
 shift
 label=
 [ "$variant" = build ] || label="${variant#build/} "
-out=$variant/results
+out=$variant/tests/logs
 rm -rf "$out"
 mkdir -p "$out"
 bad=0
