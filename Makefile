@@ -404,6 +404,7 @@ uninstall:		## remove what install put there
 .PHONY: dist
 dist:			## build/roost-VERSION.tar.xz from the last commit
 	@mkdir -p build
-	git archive --prefix=roost-$(VERSION)/ HEAD | xz -9 >build/roost-$(VERSION).tar.xz
+	git archive --prefix=roost-$(VERSION)/ -o build/roost-$(VERSION).tar HEAD
+	xz -9f build/roost-$(VERSION).tar
 
 -include $(shell find $(OBJDIR) -name '*.d' 2>/dev/null)

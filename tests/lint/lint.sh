@@ -27,6 +27,7 @@ part() {	# NAME COMMAND...
 	[ -z "$out" ] || sed 's/^/    /' <<<"$out"
 }
 
+part self tests/lint/self.sh
 part layers tests/lint/layers.sh
 part top-level tests/lint/top-level.sh
 part figures tests/lint/figures.sh "$@"
