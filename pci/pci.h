@@ -3,21 +3,25 @@
  *
  * Spec: PCI Local Bus 3.0, PCIe Base 5.0.
  *
- * Config space is plain bytes: 4 KiB per function with three masks of the same
- * size (writable, write-1-to-clear; all else read-only). Reads have no side
- * effects by rule, so a read is a copy. Writes go through the masks byte by
- * byte, then to the hooks of the functions that registered for the bytes
- * (BARs, command, MSI, bridge windows, device hooks).
+ * Config space is plain bytes: one page-aligned 4 KiB page per function, with
+ * a writable and a write-1-to-clear mask (all else is read-only). Reads have no
+ * side effects by rule, so a read is a copy, and the page can later be shown to
+ * the guest read-only without exits. Writes go through the masks byte by byte,
+ * then to the hooks of those who registered for the bytes (BARs, command, MSI,
+ * bridge windows, device hooks).
  *
  * Threads: config accesses come from vCPU threads under the root's config lock
- * (struct pci_root), which is the device lock of every PCI function's config
- * path: order config lock, device lock, bus, irq. Topology changes only on the
- * main loop with the config lock held.
+ * (struct pci_root), then the function's device lock: order config lock, device
+ * lock, bus, msi/msix/intx (leaves of this folder), irq. No device callback may
+ * call pci_config_*(). Topology changes only on the main loop with the config
+ * lock held. Run-time stores to config bytes are atomic, because other threads
+ * look at the command register and set the interrupt status bit.
  */
 #ifndef PCI_PCI_H
 #define PCI_PCI_H
 
 #include <linux/pci_regs.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -45,10 +49,14 @@ struct pci_bar {
 	void (*moved)(struct pci_dev *p, int bar, bool mapped, uint64_t addr);
 };
 
-/* Runs after a config write touched [off, off+len). Device lock held. */
+/* Runs after a config write touched [off, off+len), and with the hook's whole
+ * range after a reset. Device lock held. */
 struct pci_config_hook {
 	uint16_t off, len;
 	void (*written)(struct pci_dev *p, uint16_t off, unsigned int len);
+	/* The exception to "reads have no side effects" (virtio 1.3 s4.1.4.9,
+	 * VIRTIO_PCI_CAP_PCI_CFG): refresh config[] before it is read. */
+	void (*reading)(struct pci_dev *p, uint16_t off, unsigned int len);
 };
 
 /* The first member of every PCI function's struct. */
@@ -61,19 +69,26 @@ struct pci_dev {
 	/* state */
 	struct pci_bus *bus;		/* the bus it sits on; NULL: not plugged */
 	uint8_t devfn;
-	uint8_t config[PCI_CFG_SIZE] __attribute__((aligned(8)));
-	uint8_t wmask[PCI_CFG_SIZE];
-	uint8_t w1cmask[PCI_CFG_SIZE];
-	uint8_t reset_config[PCI_CFG_SIZE];	/* taken when set-up is done */
+	bool visible;			/* config accesses reach it; config lock */
+	uint8_t *config;		/* one page, owned */
+	/* Masks cover the bytes in use, mask_bytes of them; the rest of the
+	 * page is read-only. pci_ecap_add() moves them: index through p->. */
+	uint8_t *wmask, *w1cmask;
+	uint8_t *reset_config;		/* taken when set-up is done */
+	uint16_t mask_bytes;
 	struct pci_bar bar[PCI_BARS];
 	struct pci_config_hook hook[PCI_CONFIG_HOOKS];
 	int hooks;
 	uint16_t cap_next;		/* where the next capability goes */
 	uint16_t cap_last;		/* whose next pointer to fill */
 	uint16_t ecap_next, ecap_last;
+	uint16_t express_cap, pm_cap;	/* offsets, 0: has none */
 	bool express;			/* has a PCIe capability */
+	bool child_stale;		/* bridge: windows changed, BARs behind it
+					 * are to be mapped anew; config lock */
+	pthread_mutex_t intx_lock;	/* leaf */
 	struct irq_pin intx;		/* used when INTERRUPT_PIN != 0 */
-	bool intx_level;		/* what the device wants */
+	bool intx_level;		/* what the device wants; intx_lock */
 	struct msi *msi;		/* NULL: none; owned */
 	struct msix *msix;		/* NULL: none; owned */
 	struct pci_bus *child;		/* bridges: the bus behind; owned */
@@ -85,7 +100,11 @@ struct pci_ops {
 	uint16_t vendor, device, subvendor, subdevice;
 	uint8_t revision;
 	uint32_t class;		/* 24 bits: base, sub, interface */
-	bool conventional;	/* a PCI, not PCIe, function */
+	bool conventional;	/* a PCI, not PCIe, function: not behind a port */
+	bool express_only;	/* not behind a PCI bridge; without both flags a
+				 * function fits either kind of bus */
+	bool root_only;		/* on pcie.0 only (root ports) */
+	bool bridge;		/* type 1 header */
 };
 
 extern const struct dev_class pci_class;
@@ -108,11 +127,23 @@ int pci_bar_add(struct pci_dev *p, int n, uint8_t flags, const struct bus_win *w
  * config/wmask/w1cmask by the caller. */
 uint16_t pci_cap_add(struct pci_dev *p, uint8_t id, uint8_t len);
 uint16_t pci_ecap_add(struct pci_dev *p, uint16_t id, uint8_t version, uint16_t len);
-/* PCIe capability, version 2, for @port_type (PCI_EXP_TYPE_*). */
+/* PCIe capability, version 2, for @port_type (PCI_EXP_TYPE_*); @port is a
+ * port's number. Ports set their link with pci_express_link(). */
 uint16_t pci_express_add(struct pci_dev *p, uint8_t port_type, uint8_t port);
+/* What an endpoint calls: root-complex integrated endpoint on pcie.0, endpoint
+ * with its port's link behind a port, nothing (returns 0) on a PCI bus. */
+uint16_t pci_express_endpoint_add(struct pci_dev *p);
+/* Power management capability: D0 and D3hot, no soft reset. @pme: the states
+ * PME# is signalled from (PCI_PM_CAP_PME_* bits), 0: none. */
+uint16_t pci_pm_add(struct pci_dev *p, uint16_t pme);
 
 void pci_hook_add(struct pci_dev *p, uint16_t off, uint16_t len,
 		  void (*written)(struct pci_dev *, uint16_t, unsigned int));
+/* The same for bytes whose value is made when they are read; @written may be
+ * NULL. Such a function's page is never shown to the guest without exits. */
+void pci_read_hook_add(struct pci_dev *p, uint16_t off, uint16_t len,
+		       void (*reading)(struct pci_dev *, uint16_t, unsigned int),
+		       void (*written)(struct pci_dev *, uint16_t, unsigned int));
 
 /* Wired interrupt: INTA..INTD (1..4) chosen at init, then a level, from any
  * thread. Honours the command register's disable bit and keeps the status
@@ -120,7 +151,9 @@ void pci_hook_add(struct pci_dev *p, uint16_t off, uint16_t len,
 void pci_intx_init(struct pci_dev *p, uint8_t pin);
 void pci_intx_set(struct pci_dev *p, bool level);
 
-/* MSI-X (pci/msix.c): table and PBA in BAR @bar, which the function owns. */
+/* MSI-X (pci/msix.c): adds the capability and BAR @bar (32-bit memory) with
+ * table and PBA. The pci class calls msix_fini() and msi_fini() itself when
+ * the device goes; calling them earlier is allowed. */
 int msix_init(struct pci_dev *p, uint16_t vectors, int bar, struct err *e);
 void msix_fini(struct pci_dev *p);
 /* Fire @vector: delivered, or pending while masked, or dropped when MSI-X is
@@ -129,6 +162,7 @@ void msix_fire(struct pci_dev *p, uint16_t vector);
 bool msix_enabled(const struct pci_dev *p);	/* any thread */
 /* For vhost, VFIO: an eventfd that raises @vector while it is unmasked. */
 int msix_irqfd(struct pci_dev *p, uint16_t vector, int *fd, struct err *e);
+uint16_t msix_vectors(const struct pci_dev *p);		/* 0: no MSI-X */
 
 /* MSI (pci/msi.c), up to 32 messages. */
 int msi_init(struct pci_dev *p, uint8_t vectors, bool mask_per_vector, struct err *e);
@@ -153,12 +187,15 @@ struct pci_bus {
 					 * behind a root or downstream port */
 	bool hotplug;
 	struct pci_bus *next;		/* all buses of the root */
+	struct pci_need {		/* enumerate.c's scratch, main loop */
+		uint64_t size, align;
+	} need[3];
 };
 
 /* Windows of one root complex, as ACPI _CRS and the bridges see them. */
 struct pci_windows {
 	uint64_t ecam_base;		/* 1 MiB per bus */
-	uint8_t buses;			/* last bus number */
+	uint8_t buses;			/* last bus number, 255 at most */
 	uint64_t mmio32_base, mmio32_size;
 	uint64_t mmio64_base, mmio64_size;
 	uint32_t pio_base, pio_size;
@@ -169,16 +206,25 @@ struct pci_root {
 	struct pci_windows win;
 	struct pci_bus *bus0;
 	struct pci_bus *buses;
+	struct pci_bus *by_number[256];	/* as the bridges route now; config lock */
 	pthread_mutex_t lock;		/* config accesses and topology */
 	/* The wired interrupt of root bus slot/pin: filled by the machine. */
 	uint32_t (*intx_gsi)(struct pci_root *r, uint8_t slot, uint8_t pin);
 	void *intx_arg;
 	struct bus_win ecam, cf8;
 	uint32_t cf8_addr;
+	/* Port 0xcf9 lies inside the config address port but is the chipset's
+	 * reset control: byte accesses to it come here. May be NULL. No lock
+	 * is held. Filled by the machine, like intx_gsi. */
+	uint8_t (*cf9_read)(struct pci_root *r);
+	void (*cf9_write)(struct pci_root *r, uint8_t val);
+	void *cf9_arg;
 };
 
-/* Create the root complex, its bus "pcie.0", the ECAM window and, with
- * @cf8, the port pair 0xcf8/0xcfc. Stores itself in vm->pci. */
+/* Create the root complex, its bus "pcie.0", the host bridge at 00:00.0, the
+ * ECAM window and, with @cf8, the port pair 0xcf8/0xcfc. Stores itself in
+ * vm->pci. The machine fills intx_gsi before it adds a device with a pin.
+ * destroy: after the VM's devices are gone. */
 int pci_root_create(struct vm *vm, const struct pci_windows *w, bool cf8, struct err *e);
 void pci_root_destroy(struct pci_root *r);
 
@@ -198,9 +244,13 @@ int pci_enumerate(struct pci_root *r, struct err *e);
 /* Visit every function, parents before children. */
 void pci_each(struct pci_root *r, void (*fn)(struct pci_dev *p, void *arg), void *arg);
 
-/* A config access by bus/devfn, as ECAM and CF8 do it. @len 1, 2, 4 within
+/* A config access by bus/devfn, as ECAM and CF8 do it. @len 1 to 4 within
  * the function; absent functions read all ones. Takes the root's lock. */
 uint32_t pci_config_read(struct pci_root *r, uint16_t bdf, uint16_t off, unsigned int len);
 void pci_config_write(struct pci_root *r, uint16_t bdf, uint16_t off, unsigned int len, uint32_t val);
+
+/* Device types of this folder, for the list of types. */
+extern const struct dev_type pcie_root_port_type;	/* "pcie-root-port" */
+extern const struct dev_type pcie_pci_bridge_type;	/* "pcie-pci-bridge" */
 
 #endif
