@@ -41,12 +41,4 @@
  * slots use GSI 16 + (S + P) mod 8. */
 #define X86_PCI_GSI_BASE	16u
 
-#define X86_BOOT_GDT		0x00000500ull
-#define X86_BOOT_PARAMS		0x00007000ull
-#define X86_BOOT_STACK		0x00008ff0ull
-#define X86_BOOT_PAGE_TABLES	0x00009000ull	/* PML4, PDPT, 4 PDs: 24 KiB */
-#define X86_BOOT_CMDLINE	0x00020000ull
-#define X86_PVH_INFO		0x00006000ull
-#define X86_KERNEL_BASE		0x00100000ull
-
 #endif
