@@ -11,12 +11,17 @@
  *	class->start    innermost first: virtio sizes its BAR, pci goes visible
  *	ops.reset
  *
- * and destroying it the reverse: class->stop, ops.fini, class->detach. A type
- * embeds its class's struct as first member, that one its own class's, and
- * struct dev is at the very front, so one pointer serves all.
+ * and destroying it the reverse: class->stop, ops.fini, class->detach. Each
+ * step that fails is followed by its own undo, then by those of the steps
+ * before it: stop after a failed start, fini after a failed init, detach after
+ * a failed attach. A type embeds its class's struct as first member, that one
+ * its own class's, and struct dev is at the very front, so one pointer serves
+ * all.
  *
  * Threads: create, destroy and reset run on the main loop. d->lock is held
- * around every callback from the bus, and around loop callbacks that name it.
+ * around every callback from the bus, around loop callbacks that name it, and
+ * around reset and pause; not around attach, init, start and their undoing,
+ * when the guest cannot reach the device.
  */
 #ifndef VMM_CORE_DEV_H
 #define VMM_CORE_DEV_H
@@ -43,7 +48,7 @@ struct dev_class {
 	int (*start)(struct dev *d, struct err *e);
 	void (*stop)(struct dev *d);
 	void (*detach)(struct dev *d);
-	/* See dev_ops.reset; called after the type's. */
+	/* See dev_ops.reset; called after the type's, innermost class first. */
 	int (*reset)(struct dev *d);
 };
 
@@ -58,8 +63,9 @@ struct dev_ops {
 	/*
 	 * Back to power-on state. vCPUs are stopped, the main loop calls.
 	 * Returns 0 when done, or -EINPROGRESS after bumping d->gen and
-	 * cancelling its I/O; then dev_reset_done(d) follows on the main loop.
-	 * Nothing may be written to guest or disk after that.
+	 * cancelling its I/O; then one dev_reset_done(d) follows on the main
+	 * loop (one for the device, however many of type and classes answered
+	 * so). Nothing may be written to guest or disk after that.
 	 */
 	int (*reset)(struct dev *d);
 	/* The VM stops or continues (QMP stop/cont): hold or release I/O that
@@ -102,7 +108,8 @@ struct dev {
 const struct dev_type *dev_type_find(const struct dev_type *const *list, const char *name);
 
 /* The property tables of @t and its classes, most specific first, plus the
- * core's own ("id", "driver"). At most DEV_TABLES_MAX with the NULL. */
+ * core's own ("id"). At most DEV_TABLES_MAX with the NULL. "driver" in a
+ * description is the type's name and no property. */
 #define DEV_TABLES_MAX 6
 void dev_type_tables(const struct dev_type *t, const struct prop **tables);
 
@@ -114,10 +121,16 @@ int dev_create(struct vm *vm, const json_t *args, struct dev **out, struct err *
 /* The same for a machine's own parts: any type, also DEV_BUILTIN ones. */
 int dev_create_type(struct vm *vm, const struct dev_type *t, const json_t *args,
 		    struct dev **out, struct err *e);
-/* Stop, finish and free; nothing of it runs afterwards. Main loop. */
+/* Stop, finish and free; nothing of it runs afterwards. It must have no I/O in
+ * flight: reset it first, and wait if that takes time. Main loop. */
 void dev_destroy(struct dev *d);
 
-struct dev *dev_find(struct vm *vm, const char *id);
+/* Type's and classes' reset; 0 or -EINPROGRESS, then d->resetting stays set
+ * until dev_reset_done(). vCPUs are stopped. Main loop. */
+int dev_reset(struct dev *d);
+void dev_pause(struct dev *d, bool paused);	/* main loop */
+
+struct dev *dev_find(struct vm *vm, const char *id);	/* NULL: none; main loop */
 
 /* A device that answered -EINPROGRESS to reset has finished. Main loop. */
 void dev_reset_done(struct dev *d);

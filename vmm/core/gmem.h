@@ -50,6 +50,7 @@ struct gmem_region {
 struct gmem {
 	struct gmem_region region[GMEM_REGIONS_MAX];	/* sorted by base */
 	int count;
+	struct gmem_map *maps;	/* host memory behind the regions; owned */
 };
 
 /* How a stretch of host memory is made (from memory-backend-* or -m). */
@@ -58,7 +59,8 @@ struct gmem_backing {
 	uint64_t hugepage_size;	/* 0: the host's default */
 	bool prealloc;		/* touch every page before the guest runs */
 	bool share;		/* kept for -object compatibility; always shared */
-	bool merge;		/* MADV_MERGEABLE */
+	bool merge;		/* MADV_MERGEABLE; KSM leaves shared pages alone,
+				 * so it is a hint without effect today */
 	bool dump;		/* false: MADV_DONTDUMP */
 	const char *path;	/* mem-path: file or directory, NULL: memfd */
 };
@@ -66,10 +68,18 @@ struct gmem_backing {
 struct gmem *gmem_create(void);
 void gmem_destroy(struct gmem *gm);	/* unmaps; NULL is allowed */
 
-/* Allocate @size bytes of host memory and show [off, off+len) pieces of it in
- * the guest by gmem_add_region(). The fd is owned by the gmem. */
+/*
+ * Make @size bytes of host memory (@how NULL: plain memfd), zeroed unless a
+ * file at mem-path held something; @id names it in errors. Pieces of it are
+ * shown in the guest by gmem_add_region(); @fd and @host stay the gmem's.
+ * Large memory starts at a multiple of 1 GiB (else 2 MiB), so that regions
+ * placed at the same residue map with huge pages and in one VFIO call. Its
+ * size is sealed. Fails when it exceeds what the host has.
+ */
 int gmem_alloc(struct gmem *gm, const char *id, uint64_t size,
 	       const struct gmem_backing *how, int *fd, uint8_t **host, struct err *e);
+/* Regions may adjoin, never overlap; base, size and host are page-aligned.
+ * @size may be below what is mapped at @host, never above. */
 int gmem_add_region(struct gmem *gm, uint64_t base, uint64_t size, uint8_t *host,
 		    int fd, uint64_t fd_off, bool readonly, struct err *e);
 
@@ -79,14 +89,14 @@ int gmem_read(const struct gmem *gm, gpa_t a, void *dst, size_t len);
 int gmem_write(struct gmem *gm, gpa_t a, const void *src, size_t len);
 int gmem_zero(struct gmem *gm, gpa_t a, size_t len);
 
-/* Host pointer for [a, a+len) when that is RAM within one region, else NULL.
- * For rings and other small structures that are polled in place. */
+/* Host pointer for [a, a+len) when that is RAM within one region, else NULL
+ * (also for len 0). For rings and other small structures polled in place. */
 void *gmem_ptr(const struct gmem *gm, gpa_t a, size_t len, bool write);
 
 /*
  * Translate [a, a+len) for bulk I/O: append up to @max entries to @iov, return
- * how many were used or -EFAULT (not all RAM) or -E2BIG. @write: the device
- * writes to memory.
+ * how many were used (0 for len 0) or -EFAULT (not all RAM) or -E2BIG. @write:
+ * the device writes to memory. Pieces that adjoin on the host share an entry.
  */
 int gmem_pin(const struct gmem *gm, gpa_t a, uint64_t len, bool write,
 	     struct iovec *iov, int max);

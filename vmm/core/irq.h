@@ -27,17 +27,20 @@ struct irq_msg {
 	uint32_t devid;		/* requester id, for interrupt remapping and arm64 ITS */
 };
 
-/* What a back end does; one literal in vmm/arch, one in tests/dev. */
+/* What a back end does; one literal in vmm/arch, one in tests/dev. Calls of
+ * set_line come one at a time, so do those of route_set. 0 or -errno. */
 struct irq_ops {
 	int (*set_line)(struct irqchip *c, uint32_t gsi, bool level);
 	int (*signal_msi)(struct irqchip *c, const struct irq_msg *m);
+	/* @m NULL: the route is no longer used. */
 	int (*route_set)(struct irqchip *c, uint32_t gsi, const struct irq_msg *m);
 	int (*irqfd)(struct irqchip *c, uint32_t gsi, int fd, int resample_fd, bool on);
 };
 
+/* Wired GSIs are 0..@lines-1, routes get those from @lines on. */
 struct irqchip *irq_create(const struct irq_ops *ops, void *arg, uint32_t lines,
 			   uint32_t routes);
-void irq_destroy(struct irqchip *c);
+void irq_destroy(struct irqchip *c);	/* not @arg; NULL is allowed */
 void *irq_arg(struct irqchip *c);
 
 /*

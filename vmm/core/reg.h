@@ -23,9 +23,14 @@ enum reg_flags {
  * receive the index. The image keeps the value in little-endian at its offset.
  *
  * A write computes new = (old & ~wmask) | (val & wmask), then new &= ~(val &
- * w1c), stores it and calls .wr with the value the guest wrote, merged to the
- * register's full width for partial writes. A read calls .rd where present,
+ * w1c), stores it and calls .wr with the value the guest wrote. A partial write
+ * touches its own bytes only; .wr then gets the rest of the old value, with
+ * zeroes for w1c bits that were not written. A read calls .rd where present,
  * else takes the image.
+ *
+ * Bytes that no register holds, and accesses of a width or alignment that the
+ * register does not allow, read as zero and ignore writes: what specifications
+ * ask of reserved registers.
  */
 struct reg {
 	const char *name;	/* NULL ends a table */

@@ -49,15 +49,18 @@ enum vm_cause {
 	VM_CAUSE_SUBSYSTEM_RESET, VM_CAUSES
 };
 
-enum vm_request { VM_REQ_POWERDOWN, VM_REQ_SHUTDOWN, VM_REQ_RESET, VM_REQ_STOP, VM_REQ_QUIT };
-
-/* What the VM tells its listeners (QMP, the library's client). Main loop. */
-enum vm_event_type {
-	VM_EV_STOP, VM_EV_RESUME, VM_EV_RESET, VM_EV_SHUTDOWN, VM_EV_POWERDOWN,
-	VM_EV_GUEST_PANICKED, VM_EV_DEVICE_DELETED, VM_EV_OTHER
+/* POWERDOWN presses the power button; PANIC is the guest's pvpanic; QUIT ends
+ * the VM also under -no-shutdown. */
+enum vm_request {
+	VM_REQ_POWERDOWN, VM_REQ_SHUTDOWN, VM_REQ_RESET, VM_REQ_STOP,
+	VM_REQ_PANIC, VM_REQ_QUIT, VM_REQUESTS
 };
+
+/* Who is told of events (QMP, the library's client). Main loop. Names and data
+ * are QMP's: STOP, RESUME, POWERDOWN without data, SHUTDOWN and RESET with
+ * {"guest": bool, "reason": vm_cause_name()}, GUEST_PANICKED {"action": ...}. */
 struct vm_listener {
-	/* @name: QMP's event name; @data: a borrowed object or NULL. */
+	/* @data: a borrowed object or NULL. May unlisten itself. */
 	void (*event)(struct vm_listener *l, const char *name, json_t *data);
 	struct vm_listener *next;
 };
@@ -69,6 +72,9 @@ struct vm_machine_ops {
 	 * stopped, devices are reset already. Main loop. */
 	int (*boot)(struct vm *vm, struct err *e);
 	void (*powerdown)(struct vm *vm);	/* press the power button */
+	/* vm_destroy(): devices and vCPUs are gone; free what the machine
+	 * added (root complex, back ends), not what struct vm says it owns. */
+	void (*fini)(struct vm *vm);
 };
 
 struct vm {
@@ -77,10 +83,10 @@ struct vm {
 	bool has_uuid;
 	struct loop *main;		/* owned by the caller of vm_create */
 	enum loop_aio aio;
-	struct kvm *kvm;		/* NULL in device tests */
-	struct gmem *mem;
-	struct bus *bus[BUS_SPACES];
-	struct irqchip *irq;
+	struct kvm *kvm;		/* NULL in device tests; owned */
+	struct gmem *mem;		/* owned */
+	struct bus *bus[BUS_SPACES];	/* owned */
+	struct irqchip *irq;		/* owned */
 	struct pci_root *pci;
 	struct block_graph *blocks;
 	struct char_set *chars;
@@ -88,9 +94,9 @@ struct vm {
 	const struct dev_type *const *types;	/* dev_list.c, or a test's */
 	const struct vm_machine_ops *machine;
 	void *machine_arg;
-	json_t *desc;			/* the description it was built from */
+	json_t *desc;			/* the description it was built from; owned */
 
-	struct vcpu **vcpu;		/* vcpu_count entries */
+	struct vcpu **vcpu;		/* vcpu_count entries, see vcpu_create() */
 	uint32_t vcpu_count;
 
 	struct dev *devs;		/* creation order; main loop */
@@ -104,11 +110,15 @@ struct vm {
 
 	/* any thread, see vm_request() */
 	_Atomic uint32_t requests;	/* bit per enum vm_request */
-	_Atomic int request_cause;
+	_Atomic int cause[VM_REQUESTS];	/* the first one since it was served */
+	_Atomic int stop_state;		/* what VM_REQ_STOP leads to */
 	struct loop_work request_work;
-	int resets_pending;		/* devices that still drain; main loop */
+
+	/* main loop */
+	bool booted;			/* machine->boot ran since the last reset */
+	bool resetting;			/* a reset of the whole VM is under way */
+	int resets_pending;		/* devices that still drain */
 	enum vm_cause reset_cause;
-	bool reset_resume;		/* run again after the reset */
 
 	/* Called when the VM is to end (SHUTDOWN without -no-shutdown, quit);
 	 * the owner of the main loop decides what that means. */
@@ -118,19 +128,28 @@ struct vm {
 
 /* An empty VM on @main: memory, buses, no KVM. Never fails. */
 struct vm *vm_create(struct loop *main);
-/* Stop vCPUs, destroy devices in reverse order, free. Main loop. */
+/* Stop vCPUs, drain and destroy devices in reverse order, free. On the main
+ * loop's thread, outside its callbacks: it may turn the loop. NULL allowed. */
 void vm_destroy(struct vm *vm);
 
+/* -object iothread. Main loop. */
 struct iothread *vm_iothread_find(struct vm *vm, const char *id);
 int vm_iothread_add(struct vm *vm, const char *id, const json_t *args, struct err *e);
 
-/* Main loop. cont from PRELAUNCH or PAUSED; -EINVAL with a sentence where the
- * state does not allow it. */
+/* Main loop. cont from PRELAUNCH, PAUSED or IO_ERROR, no-op when RUNNING;
+ * -EINVAL with a sentence where the state does not allow it. The first start
+ * after creation or reset boots the machine, and starts vCPU threads. */
 int vm_start(struct vm *vm, struct err *e);
-int vm_stop(struct vm *vm, enum vm_state why);
+/* Park the vCPUs, pause devices, enter state @why. */
+void vm_stop(struct vm *vm, enum vm_state why);
 /* Any thread: ask the main loop for a change of state. A vCPU that asks for
  * reset or shutdown does not run on: it parks when its callback returns. */
 void vm_request(struct vm *vm, enum vm_request what, enum vm_cause cause);
+/* Any thread: stop in state @why (VM_INTERNAL_ERROR, VM_IO_ERROR, ...). A vCPU
+ * that asks does not run on. */
+void vm_request_stop(struct vm *vm, enum vm_state why);
+/* For dev.c: no device drains any more. */
+void vm_reset_complete(struct vm *vm);
 /* Tell every listener. Main loop. Steals @data (may be NULL). */
 void vm_event(struct vm *vm, const char *name, json_t *data);
 void vm_listen(struct vm *vm, struct vm_listener *l);
