@@ -263,7 +263,7 @@ static int parse_number(const struct prop *p, const char *s, uint64_t *v, bool *
 	*negative = is_signed(p) && *s == '-';
 	if (*negative)
 		s++;
-	r = p->type == PROP_T_SIZE ? parse_size(s, 1, v) : parse_u64(s, v);
+	r = p->type == PROP_T_SIZE ? parse_size(s, p->bare ? p->bare : 1, v) : parse_u64(s, v);
 	if (r == 0 && *negative) {
 		if (*v > (uint64_t)INT64_MAX + 1)
 			return -ERANGE;

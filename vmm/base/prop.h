@@ -57,6 +57,8 @@ struct prop {
 	unsigned int flags;
 	const char *help;	/* lower case, no full stop */
 	const char *unit;	/* "bytes", "ms"; NULL when none */
+	uint64_t bare;		/* SIZE: what a bare number in a text counts;
+				 * 0: bytes (JSON numbers are always bytes) */
 };
 
 #define PROP_END { .type = PROP_T_END }

@@ -1,0 +1,382 @@
+/*
+ * vmm/run/build.c - from a description to a VM that is ready to start.
+ *
+ * Threads: main loop.
+ */
+#include "vmm/run/build.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "block/block.h"
+#include "vmm/base/json.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/char/char.h"
+#include "vmm/control/qmp.h"
+#include "vmm/core/vm.h"
+#include "vmm/loop/iothread.h"
+#include "vmm/run/dev_list.h"
+#include "vmm/run/machine.h"
+
+#define SERIAL_PORTS	4
+#define DRAIN_NS	(200 * NS_PER_MS)	/* console output at exit */
+
+struct built {
+	struct vm *vm;
+	json_t *desc;			/* vm->desc, borrowed */
+	struct machine *machine;
+	struct qmp *qmp;
+	struct mem_backend *mems;
+};
+
+struct vm *built_vm(struct built *b)
+{
+	return b->vm;
+}
+
+/* ---- objects ---- */
+
+static const struct prop *const mem_tables[] = { mem_backend_props, NULL };
+
+static int add_memory_object(struct built *b, const json_t *args, struct err *e)
+{
+	struct mem_backend *m = xcalloc(1, sizeof(*m));
+	const char *id = json_str(args, "id", "?");
+	char what[160];
+
+	snprintf(what, sizeof(what), "-object %s '%s'", json_str(args, "qom-type", ""), id);
+	prop_defaults(mem_tables, m);
+	m->next = b->mems;
+	b->mems = m;
+	for (struct mem_backend *o = m->next; o; o = o->next)
+		if (strcmp(o->id, id) == 0)
+			return err_set(e, -EEXIST, "%s: the id is taken; choose another", what);
+	return prop_apply(mem_tables, m, args, NULL, what, e);
+}
+
+static int add_object(struct built *b, const json_t *args, struct err *e)
+{
+	const char *type = json_str(args, "qom-type", "");
+	const char *id = json_str(args, "id", NULL);
+
+	if (!id)
+		return err_set(e, -EINVAL, "-object %s needs id=", type);
+	if (strcmp(type, "iothread") == 0)
+		return vm_iothread_add(b->vm, id, args, e);
+	if (strcmp(type, "memory-backend-ram") == 0 || strcmp(type, "memory-backend-memfd") == 0 ||
+	    strcmp(type, "memory-backend-file") == 0)
+		return add_memory_object(b, args, e);
+	return err_set(e, -EINVAL, "-object %s: no such object type; roost has iothread, "
+		       "memory-backend-ram, memory-backend-memfd and memory-backend-file", type);
+}
+
+/* Call @fn for each element of desc[key]; stops at the first failure. */
+static int for_each(struct built *b, const char *key,
+		    int (*fn)(struct built *, const json_t *, struct err *), struct err *e)
+{
+	json_t *a = json_object_get(b->desc, key), *item;
+	size_t i;
+	int r = 0;
+
+	json_array_foreach(a, i, item) {
+		r = fn(b, item, e);
+		if (r)
+			break;
+	}
+	return r;
+}
+
+/* ---- back ends ---- */
+
+static int add_chardev(struct built *b, const json_t *args, struct err *e)
+{
+	return char_add(b->vm->chars, args, NULL, e);
+}
+
+static int add_blockdev(struct built *b, const json_t *args, struct err *e)
+{
+	return block_node_open(b->vm->blocks, args, NULL, e);
+}
+
+static int add_drive(struct built *b, const json_t *args, struct err *e)
+{
+	return block_drive_add(b->vm->blocks, args, e);
+}
+
+/* -drive without if=none, and bare image names, bring their own disk: an
+ * element of "devices" is added to the description for each. */
+static int expand_drives(struct built *b, struct err *e)
+{
+	json_t *drives = json_object_get(b->desc, "drives"), *d;
+	json_t *devices = json_object_get(b->desc, "devices");
+	const char *iface;
+	char id[40];
+	size_t i;
+
+	if (!devices) {
+		devices = json_array();
+		json_object_set_new(b->desc, "devices", devices);
+	}
+	json_array_foreach(drives, i, d) {
+		iface = json_str(d, "if", "virtio");
+		if (strcmp(iface, "none") == 0)
+			continue;
+		if (strcmp(iface, "virtio"))
+			return err_set(e, -EINVAL, "-drive if=%s: roost has if=virtio (the default) "
+				       "and if=none", iface);
+		json_put_str(d, "if", "none");
+		snprintf(id, sizeof(id), "virtio%zu", i);
+		if (!json_object_get(d, "id"))
+			json_put_str(d, "id", id);
+		json_array_append_new(devices, json_pack("{s:s,s:s}", "driver", "virtio-blk-pci",
+							 "drive", json_str(d, "id", "")));
+	}
+	return 0;
+}
+
+static void expand_images(struct built *b)
+{
+	json_t *images = json_object_get(b->desc, "images"), *img;
+	json_t *drives = json_object_get(b->desc, "drives");
+	size_t i;
+
+	if (!drives) {
+		drives = json_array();
+		json_object_set_new(b->desc, "drives", drives);
+	}
+	json_array_foreach(images, i, img)
+		json_array_append_new(drives, json_pack("{s:O}", "file", img));
+	json_object_del(b->desc, "images");
+}
+
+/* ---- devices ---- */
+
+/* -global DRIVER.PROP=VALUE: a default for what the device itself leaves out. */
+static void apply_globals(struct built *b, json_t *args)
+{
+	json_t *globals = json_object_get(b->desc, "globals"), *g, *val;
+	const char *driver = json_str(args, "driver", ""), *key;
+	size_t i, len = strlen(driver);
+
+	json_array_foreach(globals, i, g)
+		json_object_foreach(g, key, val)
+			if (strncmp(key, driver, len) == 0 && key[len] == '.' &&
+			    !json_object_get(args, key + len + 1))
+				json_object_set(args, key + len + 1, val);
+}
+
+static int add_device(struct built *b, const json_t *args, struct err *e)
+{
+	json_t *full;
+	int r;
+
+	if (!json_str(args, "driver", NULL))
+		return err_set(e, -EINVAL, "-device needs a driver; see -device help");
+	full = json_deep_copy(args);
+	apply_globals(b, full);
+	r = dev_create(b->vm, full, NULL, e);
+	json_decref(full);
+	return r;
+}
+
+static int add_serial(struct built *b, size_t index, const char *spec, struct err *e)
+{
+	struct chardev *c;
+	char id[32];
+	json_t *args;
+	int r;
+
+	if (index >= SERIAL_PORTS)
+		return err_set(e, -EINVAL, "-serial %s: a machine has %d serial ports", spec,
+			       SERIAL_PORTS);
+	snprintf(id, sizeof(id), "serial%zu", index);
+	r = char_add_legacy(b->vm->chars, spec, id, &c, e);
+	if (r || !c)
+		return r;
+	args = json_pack("{s:s,s:s,s:I}", "driver", "isa-serial", "chardev", char_id(c),
+			 "index", (json_int_t)index);
+	r = dev_create(b->vm, args, NULL, e);
+	json_decref(args);
+	return r;
+}
+
+static int add_serials(struct built *b, struct err *e)
+{
+	json_t *list = json_object_get(b->desc, "serials"), *s;
+	size_t i;
+	int r = 0;
+
+	if (!list && !json_object_get(b->desc, "nodefaults") &&
+	    !json_object_get(b->desc, "daemonize"))
+		return add_serial(b, 0, "mon:stdio", e);
+	json_array_foreach(list, i, s) {
+		r = add_serial(b, i, json_string_value(s), e);
+		if (r)
+			break;
+	}
+	return r;
+}
+
+/* ---- monitors ---- */
+
+static int add_mon(struct built *b, const json_t *args, struct err *e)
+{
+	const char *id = json_str(args, "chardev", "");
+	struct chardev *c = char_find(b->vm->chars, id);
+
+	if (strcmp(json_str(args, "mode", "readline"), "control"))
+		return err_set(e, -EINVAL, "-mon chardev=%s: there is no human monitor; "
+			       "add mode=control for QMP", id);
+	if (!c)
+		return err_set(e, -ENOENT, "-mon chardev=%s: no such chardev; add -chardev "
+			       "socket,id=%s,path=…,server=on,wait=off", id, id);
+	return qmp_serve(b->qmp, c, e);
+}
+
+static int add_qmps(struct built *b, struct err *e)
+{
+	json_t *list = json_object_get(b->desc, "qmps"), *s;
+	struct chardev *c;
+	char id[40];
+	size_t i;
+	int r = 0;
+
+	json_array_foreach(list, i, s) {
+		snprintf(id, sizeof(id), "compat_monitor%zu", i);
+		r = char_add_legacy(b->vm->chars, json_string_value(s), id, &c, e);
+		if (r == 0 && c)
+			r = qmp_serve(b->qmp, c, e);
+		if (r)
+			break;
+	}
+	return r;
+}
+
+/* ---- the whole ---- */
+
+static int parse_uuid(const char *s, uint8_t out[16])
+{
+	int n = 0;
+
+	for (int i = 0; i < 16; i++) {
+		unsigned int byte;
+
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			if (s[n++] != '-')
+				return -EINVAL;
+		if (sscanf(s + n, "%2x", &byte) != 1 || !s[n + 1])
+			return -EINVAL;
+		out[i] = (uint8_t)byte;
+		n += 2;
+	}
+	return s[n] ? -EINVAL : 0;
+}
+
+static int set_identity(struct built *b, struct err *e)
+{
+	const char *uuid = json_str(b->desc, "uuid", NULL);
+	const char *name = json_str(json_object_get(b->desc, "name"), "guest", NULL);
+	struct vm *vm = b->vm;
+
+	vm->name = name ? xstrdup(name) : NULL;
+	vm->no_reboot = json_object_get(b->desc, "no-reboot") != NULL;
+	vm->no_shutdown = json_object_get(b->desc, "no-shutdown") != NULL;
+	if (!uuid)
+		return 0;
+	vm->has_uuid = true;
+	if (parse_uuid(uuid, vm->uuid))
+		return err_set(e, -EINVAL, "-uuid %s: must look like "
+			       "01234567-89ab-cdef-0123-456789abcdef", uuid);
+	return 0;
+}
+
+static int build_backends(struct built *b, struct err *e)
+{
+	int r = for_each(b, "objects", add_object, e);
+
+	if (r == 0)
+		r = for_each(b, "chardevs", add_chardev, e);
+	if (r == 0)
+		r = for_each(b, "blockdevs", add_blockdev, e);
+	if (r)
+		return r;
+	expand_images(b);
+	r = expand_drives(b, e);
+	return r ? r : for_each(b, "drives", add_drive, e);
+}
+
+static int build_all(struct built *b, struct err *e)
+{
+	int r = set_identity(b, e);
+
+	if (r == 0)
+		r = build_backends(b, e);
+	if (r == 0)
+		r = machine_create(b->vm, b->mems, &b->machine, e);
+	if (r == 0)
+		r = add_serials(b, e);
+	if (r == 0)
+		r = for_each(b, "devices", add_device, e);
+	if (r == 0)
+		r = machine_finish(b->machine, e);
+	if (r)
+		return r;
+	b->qmp = qmp_create(b->vm);
+	r = for_each(b, "mons", add_mon, e);
+	return r ? r : add_qmps(b, e);
+}
+
+int build_vm(struct loop *main, const json_t *desc, struct built **out, struct err *e)
+{
+	struct built *b = xcalloc(1, sizeof(*b));
+	int r;
+
+	b->desc = json_deep_copy(desc);
+	b->vm = vm_create(main);
+	b->vm->aio = loop_aio(main);
+	b->vm->desc = b->desc;
+	b->vm->types = dev_list;
+	b->vm->chars = char_set_create(main);
+	b->vm->blocks = block_graph_create(main);
+	r = build_all(b, e);
+	if (r) {
+		build_destroy(b);
+		b = NULL;
+	}
+	*out = b;
+	return r;
+}
+
+static void free_backends(struct mem_backend *m)
+{
+	struct mem_backend *next;
+
+	for (; m; m = next) {
+		next = m->next;
+		prop_free(mem_tables, m);
+		free(m);
+	}
+}
+
+void build_destroy(struct built *b)
+{
+	struct block_graph *blocks;
+	struct char_set *chars;
+
+	if (!b)
+		return;
+	blocks = b->vm->blocks;
+	chars = b->vm->chars;
+	char_drain(chars, DRAIN_NS);
+	qmp_destroy(b->qmp);
+	vm_destroy(b->vm);
+	machine_free(b->machine);
+	block_graph_destroy(blocks);
+	char_set_destroy(chars);
+	free_backends(b->mems);
+	free(b);
+}

@@ -1,0 +1,72 @@
+/*
+ * vmm/run/config.c - property tables of the options that are not devices.
+ */
+#include "vmm/base/util.h"
+#include "vmm/run/machine.h"
+
+static const char *const irqchip_words[] = {
+	[MACHINE_IRQCHIP_ON] = "on", [MACHINE_IRQCHIP_SPLIT] = "split",
+	[MACHINE_IRQCHIP_OFF] = "off", NULL
+};
+
+const struct prop machine_props[] = {
+	PROP_STR(struct machine_opts, type, "type", "q35", "machine type"),
+	PROP_STR(struct machine_opts, accel, "accel", "kvm", "accelerator"),
+	PROP_ENUM(struct machine_opts, irqchip, "kernel-irqchip", irqchip_words,
+		  MACHINE_IRQCHIP_ON, "interrupt controllers in the kernel, or IOAPIC here (split)"),
+	PROP_LINK(struct machine_opts, memory_backend, "memory-backend",
+		  "memory backend", "object that guest memory comes from"),
+	PROP_BOOL(struct machine_opts, dump_guest_core, "dump-guest-core", 1,
+		  "guest memory in core dumps"),
+	PROP_BOOL(struct machine_opts, mem_merge, "mem-merge", 0,
+		  "let the host merge identical pages"),
+	PROP_BOOL(struct machine_opts, usb, "usb", 0, "accepted; must be off"),
+	PROP_BOOL(struct machine_opts, graphics, "graphics", 0, "accepted; there is none"),
+	PROP_ONOFFAUTO(struct machine_opts, hpet, "hpet", PROP_OFF, "accepted; there is none"),
+	PROP_ONOFFAUTO(struct machine_opts, vmport, "vmport", PROP_OFF, "accepted; there is none"),
+	PROP_BOOL(struct machine_opts, i8042, "i8042", 1, "keyboard controller"),
+	PROP_END
+};
+
+const struct prop smp_props[] = {
+	PROP_U32(struct smp_opts, cpus, "cpus", 0, 255, 0, "vCPUs at start"),
+	PROP_U32(struct smp_opts, maxcpus, "maxcpus", 0, 255, 0, "vCPUs at most"),
+	PROP_U32(struct smp_opts, sockets, "sockets", 0, 255, 0, "sockets"),
+	PROP_U32(struct smp_opts, dies, "dies", 0, 255, 0, "dies in a socket"),
+	PROP_U32(struct smp_opts, cores, "cores", 0, 255, 0, "cores in a die"),
+	PROP_U32(struct smp_opts, threads, "threads", 0, 255, 0, "threads in a core"),
+	PROP_END
+};
+
+/* 16 MiB is less than any kernel needs; 4 TiB is more than KVM's tables like. */
+const struct prop mem_props[] = {
+	PROP_SIZE(struct mem_opts, size, "size", 16 * MIB, 4096 * GIB, 512 * MIB,
+		  "guest memory", .unit = "bytes", .bare = MIB),
+	PROP_SIZE(struct mem_opts, maxmem, "maxmem", 0, 4096 * GIB, 0,
+		  "memory at most, hot-plugged parts included", .unit = "bytes", .bare = MIB),
+	PROP_U32(struct mem_opts, slots, "slots", 0, 256, 0, "memory hot-plug slots"),
+	PROP_END
+};
+
+const struct prop accel_props[] = {
+	PROP_STR(struct accel_opts, accel, "accel", "kvm", "accelerator"),
+	PROP_STR(struct accel_opts, device, "device", "/dev/kvm", "path of KVM's device"),
+	PROP_END
+};
+
+const struct prop mem_backend_props[] = {
+	PROP_STR(struct mem_backend, kind, "qom-type", NULL, "kind of object"),
+	PROP_STR(struct mem_backend, id, "id", NULL, "name for memory-backend=",
+		 .flags = PROP_REQUIRED),
+	PROP_SIZE(struct mem_backend, size, "size", 16 * MIB, 4096 * GIB, 512 * MIB,
+		  "bytes", .unit = "bytes", .flags = PROP_REQUIRED),
+	PROP_STR(struct mem_backend, path, "mem-path", NULL, "file or directory it lives in"),
+	PROP_BOOL(struct mem_backend, share, "share", 1, "accepted; always shared"),
+	PROP_BOOL(struct mem_backend, prealloc, "prealloc", 0, "touch all pages at start"),
+	PROP_BOOL(struct mem_backend, merge, "merge", 0, "let the host merge identical pages"),
+	PROP_BOOL(struct mem_backend, dump, "dump", 1, "part of core dumps"),
+	PROP_BOOL(struct mem_backend, hugetlb, "hugetlb", 0, "huge pages (memory-backend-memfd)"),
+	PROP_SIZE(struct mem_backend, hugetlb_size, "hugetlbsize", 0, 1 * GIB, 0,
+		  "size of a huge page", .unit = "bytes"),
+	PROP_END
+};

@@ -1,0 +1,21 @@
+/*
+ * vmm/run/dev_list.c - every device type this build offers: one line each.
+ */
+#include "vmm/run/dev_list.h"
+
+#include <stddef.h>
+
+#define DEV_LIST(X)		\
+	X(virtio_blk_type)	\
+	X(virtio_rng_type)	\
+	X(pcie_root_port_type)	\
+	X(pcie_pci_bridge_type)	\
+	X(isa_serial_type)	\
+	X(pvpanic_type)		\
+	X(debug_exit_type)
+
+#define DEV_EXTERN(t) extern const struct dev_type t;
+DEV_LIST(DEV_EXTERN)
+
+#define DEV_ENTRY(t) &(t),
+const struct dev_type *const dev_list[] = { DEV_LIST(DEV_ENTRY) NULL };

@@ -1,0 +1,165 @@
+/*
+ * vmm/run/help.c - `help` as an argument: lists made from the tables.
+ */
+#include "vmm/run/help.h"
+
+#include <string.h>
+
+#include "vmm/arch/x86/x86.h"
+#include "vmm/base/json.h"
+#include "vmm/base/log.h"
+#include "vmm/core/dev.h"
+#include "vmm/loop/iothread.h"
+#include "vmm/run/dev_list.h"
+#include "vmm/run/machine.h"
+
+static bool asks(const char *word)
+{
+	return strcmp(word, "help") == 0 || strcmp(word, "?") == 0;
+}
+
+static void print_default(const struct prop *p, FILE *f)
+{
+	static const char *const autos[] = { "auto", "on", "off" };
+
+	switch (p->type) {
+	case PROP_T_STR:
+	case PROP_T_LINK:
+		if (p->def_str)
+			fprintf(f, " (default %s)", p->def_str);
+		break;
+	case PROP_T_BOOL:
+		fprintf(f, " (default %s)", p->def ? "on" : "off");
+		break;
+	case PROP_T_AUTO:
+		fprintf(f, " (default %s)", autos[p->def]);
+		break;
+	case PROP_T_ENUM:
+		fprintf(f, " (default %s)", p->choices[p->def]);
+		break;
+	case PROP_T_JSON:
+		break;
+	default:
+		fprintf(f, " (default %lld)", (long long)p->def);
+		break;
+	}
+}
+
+static void print_table(const struct prop *p, FILE *f)
+{
+	char left[80], range[160];
+
+	for (; p->type != PROP_T_END; p++) {
+		if (p->flags & PROP_HIDDEN)
+			continue;
+		snprintf(left, sizeof(left), "%s=<%s>", p->name, prop_type_name(p));
+		fprintf(f, "  %-32s %s: %s%s%s", left, p->help,
+			prop_range(p, range, sizeof(range)), p->unit ? " " : "",
+			p->unit ? p->unit : "");
+		print_default(p, f);
+		fprintf(f, "%s\n", p->flags & PROP_REQUIRED ? " (required)" : "");
+	}
+}
+
+static void list_devices(FILE *f)
+{
+	for (int i = 0; dev_list[i]; i++) {
+		const struct dev_type *t = dev_list[i];
+
+		if (t->flags & DEV_BUILTIN)
+			continue;
+		fprintf(f, "  %-28s %s%s%s%s\n", t->name, t->help, t->alias ? " (also " : "",
+			t->alias ? t->alias : "", t->alias ? ")" : "");
+	}
+}
+
+static bool print_device(const char *driver, FILE *f)
+{
+	const struct prop *tables[DEV_TABLES_MAX];
+	const struct dev_type *t = dev_type_find(dev_list, driver);
+
+	if (!t)
+		return false;	/* building it reports the unknown driver */
+	fprintf(f, "%s: %s\n", t->name, t->help);
+	dev_type_tables(t, tables);
+	for (int i = 0; tables[i]; i++)
+		print_table(tables[i], f);
+	return true;
+}
+
+static bool help_devices(const json_t *desc, FILE *f)
+{
+	json_t *list = json_object_get(desc, "devices"), *d;
+	const char *driver;
+	size_t i;
+
+	json_array_foreach(list, i, d) {
+		driver = json_str(d, "driver", "");
+		if (asks(driver)) {
+			list_devices(f);
+			return true;
+		}
+		if (json_object_get(d, "help") && print_device(driver, f))
+			return true;
+	}
+	return false;
+}
+
+static bool help_objects(const json_t *desc, FILE *f)
+{
+	json_t *list = json_object_get(desc, "objects"), *o;
+	size_t i;
+
+	json_array_foreach(list, i, o) {
+		if (asks(json_str(o, "qom-type", ""))) {
+			fprintf(f, "iothread: a thread with an event loop for block devices\n");
+			print_table(iothread_props, f);
+			fprintf(f, "memory-backend-ram, memory-backend-memfd, memory-backend-file: "
+				"guest memory\n");
+			print_table(mem_backend_props, f);
+			return true;
+		}
+	}
+	return false;
+}
+
+static void print_trace(const struct trace_point *p, void *arg)
+{
+	fprintf(arg, "  %s\n", p->name);
+}
+
+static bool help_trace(const json_t *desc, FILE *f)
+{
+	json_t *list = json_object_get(desc, "trace"), *t;
+	size_t i;
+
+	json_array_foreach(list, i, t) {
+		if (asks(json_string_value(t))) {
+			trace_each(print_trace, f);
+			return true;
+		}
+	}
+	return false;
+}
+
+static void print_words(const char *const *words, FILE *f)
+{
+	for (; *words; words++)
+		fprintf(f, "  %s\n", *words);
+}
+
+bool help_print(const json_t *desc, FILE *f)
+{
+	json_t *machine = json_object_get(desc, "machine");
+
+	if (asks(json_str(desc, "cpu", ""))) {
+		print_words(x86_cpu_names(), f);
+		return true;
+	}
+	if (asks(json_str(machine, "type", "")) || json_object_get(machine, "help")) {
+		print_words(machine_names(), f);
+		print_table(machine_props, f);
+		return true;
+	}
+	return help_devices(desc, f) || help_objects(desc, f) || help_trace(desc, f);
+}

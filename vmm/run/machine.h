@@ -1,0 +1,68 @@
+/*
+ * vmm/run/machine.h - assembling a VM from its description.
+ *
+ * Threads: main loop.
+ */
+#ifndef VMM_RUN_MACHINE_H
+#define VMM_RUN_MACHINE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/arch/x86/x86.h"
+#include "vmm/base/err.h"
+#include "vmm/base/prop.h"
+
+struct vm;
+
+/* -machine, -smp, -m, -accel, -rtc, -name, -overcommit as property tables. */
+struct machine_opts {
+	char *type, *accel, *memory_backend;
+	int irqchip;			/* enum machine_irqchip */
+	bool usb, dump_guest_core, mem_merge, graphics, i8042;
+	int vmport, hpet;		/* enum prop_auto */
+};
+enum machine_irqchip { MACHINE_IRQCHIP_ON, MACHINE_IRQCHIP_SPLIT, MACHINE_IRQCHIP_OFF };
+extern const struct prop machine_props[];
+
+struct smp_opts {
+	uint32_t cpus, maxcpus, sockets, dies, cores, threads;
+};
+extern const struct prop smp_props[];
+
+struct mem_opts {
+	uint64_t size, maxmem;
+	uint32_t slots;
+};
+extern const struct prop mem_props[];
+
+struct accel_opts {
+	char *accel, *device;
+};
+extern const struct prop accel_props[];
+
+/* Memory objects (-object memory-backend-*), kept until the machine takes one. */
+struct mem_backend {
+	char *id, *kind, *path;
+	uint64_t size;
+	bool share, prealloc, merge, dump, hugetlb;
+	uint64_t hugetlb_size;
+	struct mem_backend *next;
+};
+extern const struct prop mem_backend_props[];
+
+/* The q35-like machine: create CPUs, memory, buses and fixed devices on @vm,
+ * then `machine_add_devices` from the description, then machine_finish()
+ * enumerates PCI, writes the tables and loads the kernel. Names of missing or
+ * contradictory options are in @e. */
+struct machine;
+int machine_create(struct vm *vm, const struct mem_backend *mems,
+		   struct machine **out, struct err *e);
+int machine_finish(struct machine *m, struct err *e);
+/* After vm_destroy(). NULL is allowed. */
+void machine_free(struct machine *m);
+/* Text for `-machine help`. */
+const char *const *machine_names(void);
+
+#endif

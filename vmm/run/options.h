@@ -1,0 +1,35 @@
+/*
+ * vmm/run/options.h - the command line: from argv to the description.
+ *
+ * Parsing yields plain JSON and touches nothing: no file is opened and no
+ * device made. Members of the description:
+ *
+ *	machine, accel, smp, memory, name, rtc, msg, boot	objects
+ *	cpu, uuid, kernel, initrd, append, pidfile		texts
+ *	objects, chardevs, blockdevs, drives, devices, smbios	arrays of objects
+ *	serials, monitors, qmps, trace, readconfig		arrays of texts
+ *	nodefaults, nographic, no-reboot, no-shutdown, paused, daemonize	true
+ */
+#ifndef VMM_RUN_OPTIONS_H
+#define VMM_RUN_OPTIONS_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "vmm/base/err.h"
+
+enum options_action {
+	OPTIONS_RUN,		/* build and run the description */
+	OPTIONS_HELP,		/* print the option list */
+	OPTIONS_VERSION,
+	OPTIONS_DUMP,		/* print the description as JSON */
+};
+
+/* Parse @argv[1..]; *desc is a new object also for help and version. 0 or
+ * -EINVAL with a sentence that names the option. */
+int options_parse(int argc, char **argv, json_t **desc, enum options_action *act,
+		  struct err *e);
+/* The complete option list, aligned, for --help. */
+void options_print_help(FILE *f);
+
+#endif
