@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#include "vmm/arch/x86/x86.h"
 #include "vmm/base/json.h"
 #include "vmm/base/log.h"
 #include "vmm/core/dev.h"
@@ -153,7 +152,7 @@ bool help_print(const json_t *desc, FILE *f)
 	json_t *machine = json_object_get(desc, "machine");
 
 	if (asks(json_str(desc, "cpu", ""))) {
-		print_words(x86_cpu_names(), f);
+		print_words(machine_cpu_names(), f);
 		return true;
 	}
 	if (asks(json_str(machine, "type", "")) || json_object_get(machine, "help")) {

@@ -10,7 +10,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vmm/arch/x86/x86.h"
 #include "vmm/base/err.h"
 #include "vmm/base/prop.h"
 
@@ -64,5 +63,7 @@ int machine_finish(struct machine *m, struct err *e);
 void machine_free(struct machine *m);
 /* Text for `-machine help`. */
 const char *const *machine_names(void);
+/* The same for `-cpu help`. */
+const char *const *machine_cpu_names(void);
 
 #endif
