@@ -56,11 +56,15 @@ int virtq_start(struct virtq **out, const struct gmem *gm,
 void virtq_stop(struct virtq *q);
 
 /* Next available chain: 1 and *c, 0 when there is none, -EBADMSG when the ring
- * or the chain breaks the specification. */
+ * or the chain breaks the specification; virtq_error() then says how. */
 int virtq_pop(struct virtq *q, struct virtq_chain **c);
+const char *virtq_error(const struct virtq *q);
 /* Give a chain back with @written bytes; the slot is free afterwards. Visible
  * to the driver at the next virtq_flush(). */
 void virtq_push(struct virtq *q, struct virtq_chain *c, uint32_t written);
+/* Forget a chain: the slot is free afterwards, the driver is told nothing. For
+ * queues that are being reset. */
+void virtq_drop(struct virtq *q, struct virtq_chain *c);
 /* Publish pushed chains; true when the driver wants an interrupt. */
 bool virtq_flush(struct virtq *q);
 
