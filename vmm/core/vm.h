@@ -140,7 +140,7 @@ int vm_iothread_add(struct vm *vm, const char *id, const json_t *args, struct er
  * -EINVAL with a sentence where the state does not allow it. The first start
  * after creation or reset boots the machine, and starts vCPU threads. */
 int vm_start(struct vm *vm, struct err *e);
-/* Park the vCPUs, pause devices, enter state @why. */
+/* Park the vCPUs, pause devices, enter state @why; no-op unless RUNNING. */
 void vm_stop(struct vm *vm, enum vm_state why);
 /* Any thread: ask the main loop for a change of state. A vCPU that asks for
  * reset or shutdown does not run on: it parks when its callback returns. */
