@@ -14,16 +14,17 @@
 #include "vmm/base/err.h"
 #include "vmm/boot/boot.h"
 
-struct vm;
-struct vcpu;
+struct gmem;
 struct kvm;
+struct vcpu;
+struct vm;
 
 /* -smp: cpus = sockets * dies * cores * threads. */
 struct x86_topology {
 	uint32_t cpus, sockets, dies, cores, threads;
 };
-/* Fill what is 0 from the rest as QEMU 6.2 and later do (prefer sockets for
- * nothing, cores first); refuse products that do not match. */
+/* Fill what is 0 from the rest as QEMU 6.2 and later do (cores before
+ * sockets); refuse products that do not match, and more than @max CPUs. */
 int x86_topology_complete(struct x86_topology *t, uint32_t max, struct err *e);
 uint32_t x86_apic_id(const struct x86_topology *t, uint32_t index);
 
@@ -41,10 +42,24 @@ const char *const *x86_cpu_names(void);
 /* In-kernel irqchip (or split: APICs in the kernel, IOAPIC routes from user
  * space), PIT, identity map, TSS; sets vm->irq. Before vCPUs are created. */
 int x86_irqchip_create(struct vm *vm, bool split, struct err *e);
+
+/*
+ * The IOAPIC of a split irqchip lives in user space (devices/x86/ioapic.c,
+ * which the machine creates when x86_irqchip_is_split()). Any thread; the
+ * callbacks must not take the device's lock.
+ */
+struct x86_ioapic_ops {
+	void (*set_line)(void *arg, uint32_t gsi, bool level);
+	void (*eoi)(void *arg, uint8_t vector);	/* a level vector was acknowledged */
+};
+bool x86_irqchip_is_split(const struct vm *vm);
+void x86_ioapic_connect(struct vm *vm, const struct x86_ioapic_ops *ops, void *arg);
+
 /* Create vm->vcpu[] with CPUID, MSRs, APIC ids. */
 int x86_cpus_create(struct vm *vm, const struct x86_topology *t,
 		    const struct x86_cpu_model *m, struct err *e);
-/* Reset state for all; the boot processor gets @bs (NULL: reset vector). */
+/* Reset state for all; the boot processor gets @bs (NULL: reset vector). The
+ * in-kernel interrupt controllers reset with the devices. */
 int x86_cpus_reset(struct vm *vm, const struct boot_state *bs, struct err *e);
 /* Physical address bits the guest sees. */
 unsigned int x86_phys_bits(const struct vm *vm);

@@ -1,0 +1,92 @@
+/*
+ * vmm/arch/x86/arch.h - what the files of vmm/arch/x86 share among themselves.
+ *
+ * Threads: main loop, before the vCPUs run or while they are parked, except
+ * where a comment says otherwise.
+ */
+#ifndef VMM_ARCH_X86_ARCH_H
+#define VMM_ARCH_X86_ARCH_H
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/arch/x86/feature.h"
+#include "vmm/arch/x86/x86.h"
+#include "vmm/core/dev.h"
+
+struct kvm;
+struct vcpu;
+
+/* topology.c: bits of an APIC id below core, die, package. */
+unsigned int topology_thread_bits(const struct x86_topology *t);
+unsigned int topology_core_bits(const struct x86_topology *t);
+unsigned int topology_package_bits(const struct x86_topology *t);
+
+/* ---- -cpu (model.c) ---- */
+
+struct x86_cpu_model {
+	struct kvm_cpuid2 *supported;	/* owned; what KVM offers */
+	struct feature_set features;	/* what the guest is to have */
+	bool host;			/* every leaf as KVM gives it */
+	bool kvm;			/* show the KVM leaves */
+	bool pmu;
+	/* named models only */
+	uint32_t family, model, stepping;
+	uint32_t level, xlevel;		/* highest basic and extended leaf */
+	const char *id;			/* brand string; NULL: the host's */
+};
+
+/* cpuid.c: KVM_GET_SUPPORTED_CPUID into a new array, with the bits that KVM
+ * offers without listing them. */
+int cpuid_supported(struct kvm *k, struct kvm_cpuid2 **out, struct err *e);
+const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *c,
+					  uint32_t leaf, uint32_t subleaf);
+/* The feature words of @c. */
+void cpuid_features(const struct kvm_cpuid2 *c, struct feature_set *out);
+
+/*
+ * The table of CPUs of model @m in @t with the APIC-id dependent leaves of APIC
+ * id 0; cpuid_set_apic_id() makes it that of another CPU. free() when done.
+ */
+struct kvm_cpuid2 *cpuid_build(const struct x86_cpu_model *m,
+			       const struct x86_topology *t);
+void cpuid_set_apic_id(struct kvm_cpuid2 *c, uint32_t apic_id,
+		       const struct x86_topology *t);
+
+/* ---- interrupt controllers and per-VM state (irqchip.c) ---- */
+
+/*
+ * One per VM, a device so that its reset and its end come at the right times.
+ * irq_arg(vm->irq) is it.
+ */
+struct x86_platform {
+	struct dev dev;
+	int vm_fd;			/* borrowed from struct kvm */
+	bool split;
+	struct kvm_irq_routing *routes;	/* irq.c's route lock */
+	uint32_t route_room;
+	const struct x86_ioapic_ops *ioapic;	/* split only */
+	void *ioapic_arg;
+	struct kvm_cpuid2 *cpuid;	/* owned; APIC id of the CPU set last */
+	struct x86_topology topo;
+	uint32_t *msr_index;		/* what KVM_SET_MSRS takes */
+	uint32_t msr_count;
+	bool started;			/* vCPUs may have run: reset for real */
+};
+
+struct x86_platform *x86_platform(const struct vm *vm);
+bool x86_msr_known(const struct x86_platform *x, uint32_t index);
+/* The in-kernel PIC, IOAPIC and PIT as after power-on. */
+int x86_irqchip_reset(struct vm *vm, struct err *e);
+
+/* ---- vCPU state (state.c) ---- */
+
+/* Power-on state of a vCPU that ran before. */
+int state_reset(struct vcpu *v, struct err *e);
+/* MSRs that firmware would have set, in one call. */
+int state_firmware_msrs(struct vcpu *v, struct err *e);
+/* Registers for the kernel's entry. */
+int state_boot(struct vcpu *v, const struct boot_state *bs, struct err *e);
+
+#endif
