@@ -6,21 +6,28 @@
  * policy, statistics, later retry and throttling. Nodes know no guest, no PCI,
  * no virtio. Names are QEMU's: node-name, driver, drive.
  *
+ * Every use of a node is an edge (struct block_child): it says what the user
+ * does with the node and what it lets others do, inside this process (two
+ * devices on one drive) and outside (locks on the file, block/locking.c).
+ *
  * Threads: the graph is changed on the main loop. Requests may be submitted
  * from any loop; each completes on the loop it was submitted from. The data
  * path takes no lock and allocates nothing: what a node needs for a request is
- * in the request's own frames.
+ * in the request. What is slow anyway (flushes, bounced and parked requests)
+ * is ordered by a mutex per node or drive.
  */
 #ifndef BLOCK_BLOCK_H
 #define BLOCK_BLOCK_H
 
 #include <jansson.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/log.h"
 #include "vmm/base/prop.h"
 #include "vmm/loop/loop.h"
 
@@ -35,17 +42,51 @@ enum block_req_flags {
 };
 
 #define BLOCK_IOV_MAX	1024	/* UIO_MAXIOV: one kernel request */
-#define BLOCK_DEPTH_MAX	4	/* nodes a request may pass below a drive */
+#define BLOCK_SECTOR	512	/* unit of a drive's offsets and lengths */
 
 struct block_req;
 struct block_node;
 struct block_graph;
 struct drive;
 
+/* A request as one node sees it: nodes on the way down may change it, while
+ * the submitter's part stays as it was, so that it can be issued again. */
+struct block_step {
+	enum block_op op;
+	uint32_t flags;
+	uint64_t offset;
+};
+
+/* One transfer of a protocol node, continued until all bytes are through. */
+struct block_xfer {
+	const struct iovec *iov;	/* what is left, after rest */
+	int iovcnt;
+	struct iovec rest;		/* of an entry cut by a short transfer */
+	uint64_t off, left;
+	uint32_t flags;			/* LOOP_IO_* */
+	unsigned int tries;
+	bool write;
+	void (*then)(struct block_req *r, int ret);
+};
+
+/* Place of a request among those that overlap (file_range.c), and its present
+ * piece when it goes through a bounce buffer (file_bounce.c). */
+struct block_span {
+	uint64_t lo, hi;		/* aligned range */
+	uint64_t at;			/* start of the present piece */
+	uint32_t len;			/* of the piece */
+	bool partial;			/* reads before it writes */
+	bool held;			/* range is registered */
+	void *buf;
+	struct iovec iov;
+	void (*granted)(struct block_req *r);
+	struct block_req *next;
+};
+
 /*
  * One request. The submitter fills the upper part, embeds the struct in its
- * own preallocated request and keeps @iov valid until @done. @offset and
- * @bytes are in bytes.
+ * own preallocated request (zeroed once) and keeps @iov valid until @done.
+ * @offset and @bytes are in bytes; the iovecs add up to @bytes.
  */
 struct block_req {
 	enum block_op op;
@@ -53,23 +94,24 @@ struct block_req {
 	uint64_t offset, bytes;
 	const struct iovec *iov;
 	int iovcnt;
-	/* Once, on @loop. @ret: 0 or -errno. */
+	/* Once, on @loop, never from inside the submitting call. @ret: 0 or
+	 * -errno. */
 	void (*done)(struct block_req *r, int ret);
 	struct loop *loop;
 	/* private to the block layer */
-	struct block_frame {
-		struct block_node *node;
-		void (*done)(struct block_req *r, int ret);
-	} frame[BLOCK_DEPTH_MAX];
-	int depth;
+	struct block_step now;
+	void (*ended)(struct block_req *r, int ret);	/* a drive's, or @done */
 	struct drive *drive;
-	struct loop_io io;
-	struct iovec *split;		/* remainder of a short transfer */
-	uint64_t progress;		/* bytes done by earlier short transfers */
+	struct block_node *node;	/* protocol node that has it */
 	uint64_t start_ns;
-	void *bounce;			/* aligned copy for O_DIRECT, or NULL */
-	struct block_req *next;
-	struct iovec iov_rest[4];	/* see block/file.c */
+	int ret;			/* on its way to @loop */
+	bool cancelled;
+	bool parked;
+	struct loop_work work;
+	struct loop_io io;
+	struct block_xfer xfer;
+	struct block_span span;
+	struct block_req *next;		/* in a flush batch, or parked */
 };
 
 struct block_driver {
@@ -78,96 +120,176 @@ struct block_driver {
 	bool protocol;			/* false: a format, has a child "file" */
 	size_t size;			/* of the node's struct */
 	const struct prop *props;
-	int (*open)(struct block_node *n, const json_t *args, struct err *e);
+	/* Base and driver properties are applied and, for a format, the child
+	 * is open. What open left behind, close undoes. */
+	int (*open)(struct block_node *n, struct err *e);
 	void (*close)(struct block_node *n);
 	void (*submit)(struct block_node *n, struct block_req *r);
-	/* Bytes now; < 0 on error. */
-	int64_t (*length)(struct block_node *n);
+	/* What all users together do and allow; may refuse. NULL: anything. */
+	int (*set_perm)(struct block_node *n, uint32_t perm, uint32_t shared, struct err *e);
 };
+
+/* What a user of a node does, and what it lets others do (qapi BlockPermission;
+ * the bit numbers are QEMU's, they are offsets of file locks). */
+enum block_perm {
+	BLOCK_PERM_READ = 1 << 0,	/* consistent-read */
+	BLOCK_PERM_WRITE = 1 << 1,
+	BLOCK_PERM_WRITE_UNCHANGED = 1 << 2,
+	BLOCK_PERM_RESIZE = 1 << 3,
+	BLOCK_PERM_ALL = 0xf,
+};
+
+/* An edge of the graph; embedded in the user. Main loop. */
+struct block_child {
+	struct block_node *node;	/* NULL: unused */
+	const char *user;		/* "device 'disk0'"; owned by the user */
+	uint32_t perm, shared;
+	struct block_child *next;	/* other users of the node */
+};
+
+enum block_discard { BLOCK_DISCARD_IGNORE, BLOCK_DISCARD_UNMAP };
+enum block_detect { BLOCK_DETECT_OFF, BLOCK_DETECT_ON, BLOCK_DETECT_UNMAP };
 
 /* First member of each driver's struct. */
 struct block_node {
 	const struct block_driver *drv;
 	struct block_graph *graph;
 	char *name;			/* node-name; generated "#block123" if not given */
-	bool read_only;
+	/* properties of every node */
+	bool read_only;			/* after open: what it is in fact */
 	bool auto_read_only;
+	bool force_share;
 	bool cache_direct, cache_no_flush;
-	int discard;			/* enum: ignore, unmap */
-	int detect_zeroes;
-	uint64_t bytes;			/* length, multiple of 512 */
-	uint32_t request_align;		/* offsets and lengths: 512 or 4096 */
-	uint32_t mem_align;		/* of iovec bases under O_DIRECT */
-	bool can_discard, can_zero;
+	int discard;			/* enum block_discard */
+	int detect_zeroes;		/* enum block_detect */
+	/* filled by open; constant while there are users */
+	uint64_t bytes;			/* length, any number on a protocol node */
+	uint32_t request_align;		/* the node's own unit; others are slower */
 	uint32_t discard_align;
-	struct block_node *file;	/* child of a format node */
-	int users;			/* parents and drives */
-	bool implicit;			/* made by -drive: goes with its drive */
+	const char *filename;		/* of the protocol node; owned by it */
+	struct block_child file;	/* child of a format node */
+	char *user;			/* "node 'x'", how it appears as a user */
+	struct block_child *users;
+	bool implicit;			/* goes with its last user */
+	bool opened;			/* driver's open ran: close must as well */
 	json_t *args;
 	struct block_node *next;
 };
 
+extern const struct block_driver *const block_drivers[];	/* NULL-terminated */
+extern const struct prop block_node_props[];
+
 struct block_graph *block_graph_create(struct loop *main);
-/* Every drive must be closed. */
+/* Every drive must be closed. NULL is allowed. */
 void block_graph_destroy(struct block_graph *g);
 
-/* blockdev-add: @args as in QMP ({"driver","node-name","file":…}). Image
- * formats are never guessed for anything a guest may write: -drive without
- * format= means raw, said so once in a warning. */
+/* blockdev-add: @args as in QMP ({"driver","node-name","file":…}), values
+ * typed or as text, members nested or with dots. @out may be NULL. */
 int block_node_open(struct block_graph *g, const json_t *args,
 		    struct block_node **out, struct err *e);
+/* blockdev-del: refused while the node has users. */
 int block_node_del(struct block_graph *g, const char *name, struct err *e);
 struct block_node *block_node_find(struct block_graph *g, const char *name);
-/* -drive file=,format=,if=,id=,cache=,aio=,readonly=,…: makes the nodes and a
- * drive named id. */
-int block_drive_add(struct block_graph *g, const json_t *args, struct err *e);
 void block_node_each(struct block_graph *g, void (*fn)(struct block_node *, void *), void *arg);
+
+/* Add and remove a use of @n. Refused with a sentence that names the user in
+ * the way, in this process or another one. */
+int block_attach(struct block_child *c, struct block_node *n, const char *user,
+		 uint32_t perm, uint32_t shared, struct err *e);
+int block_reattach(struct block_child *c, uint32_t perm, uint32_t shared, struct err *e);
+void block_detach(struct block_child *c);
 
 /* ---- drives: what a guest device opens ---- */
 
 enum drive_policy { DRIVE_REPORT, DRIVE_IGNORE, DRIVE_STOP, DRIVE_ENOSPC, DRIVE_AUTO };
 
-struct drive_stats {			/* relaxed atomics: written by I/O loops */
+enum drive_iface { DRIVE_IF_NONE, DRIVE_IF_VIRTIO, DRIVE_IF_PFLASH };
+
+/* Relaxed atomics. One of DRIVE_SHARDS per group of loops, so that queues on
+ * different I/O threads do not fight for a cache line; a reader adds them up. */
+#define DRIVE_SHARDS 8
+struct drive_stats {
 	_Atomic uint64_t ops[BLOCK_OPS], bytes[BLOCK_OPS], errors[BLOCK_OPS];
 	_Atomic uint64_t ns[BLOCK_OPS];
-};
+	_Atomic uint32_t inflight;
+} __attribute__((aligned(64)));
 
 struct drive {
-	char *id;			/* -drive id=, or "" */
+	char *id;			/* -drive id=; "": a node opened by its name */
 	char *owner;			/* device path, NULL: free */
-	struct block_node *node;
+	struct block_child root;	/* node; perms only while owned */
+	struct block_node *node;	/* root.node */
 	struct block_graph *graph;
+	int iface, index;		/* enum drive_iface; -1: no index */
 	bool read_only;
-	bool write_cache;		/* false: every write is FUA */
+	_Atomic bool write_cache;	/* false: every write is FUA */
 	int werror, rerror;		/* enum drive_policy */
-	struct drive_stats stats;
-	_Atomic uint32_t inflight;
 	/* An error that the policy turns into a stop, and BLOCK_IO_ERROR. Runs
-	 * on the request's loop; the VM's owner posts it to the main loop. */
+	 * on the request's loop; the VM's owner posts it to the main loop. When
+	 * it is NULL nobody can stop the VM, and stop means report. With
+	 * DRIVE_STOP the request is kept until drive_resume(). */
 	void (*on_error)(struct drive *d, enum block_op op, int err, enum drive_policy action);
 	void *on_error_arg;
+	/* requests that wait for drive_resume(), in the order of submission */
+	pthread_mutex_t park_lock;
+	struct block_req *park;
+	_Atomic uint32_t parked;
+	struct log_limit errors;
+	char *user;			/* text of root.user */
 	struct drive *next;
+	struct drive_stats stats[DRIVE_SHARDS];
+};
+
+/* -drive file=,format=,if=,id=,cache=,aio=,readonly=,…: makes the nodes and a
+ * drive named id ("virtio0", "none0", … without id=). Image formats are never guessed for
+ * anything a guest may write: without format= the disk is raw, said so in a
+ * warning, and refused when it looks like another format. */
+int block_drive_add(struct block_graph *g, const json_t *args, struct err *e);
+extern const struct prop drive_props[];		/* of -drive, for help */
+
+enum drive_open_flags {
+	DRIVE_OPEN_WRITE = 1 << 0,	/* refused on a read-only disk */
+	DRIVE_OPEN_SHARE = 1 << 1,	/* share-rw=on: others may write as well */
+	DRIVE_OPEN_MAY_WRITE = 1 << 2,	/* write if the disk is not read-only */
 };
 
 /*
- * Open the drive or node called @name for @owner. Refused with a sentence when
- * another device has it (unless both share), when it does not exist (nearest
- * name), or when it is read-only and @write is asked. Main loop.
+ * Open the drive or node called @name for @owner ("disk0", a device id or
+ * path). Refused with a sentence when another device has it (unless both
+ * share), when another process has the file, when it does not exist (nearest
+ * name), when it is empty or no multiple of 512 bytes long, or when it is
+ * read-only and DRIVE_OPEN_WRITE is asked. Main loop.
  */
 int drive_open(struct block_graph *g, const char *name, const char *owner,
-	       bool write, struct drive **out, struct err *e);
-/* Nothing may be in flight. */
+	       uint32_t flags, struct drive **out, struct err *e);
+/* Nothing may be in flight. NULL is allowed. */
 void drive_close(struct drive *d);
 struct drive *drive_find(struct block_graph *g, const char *id);
 void drive_each(struct block_graph *g, void (*fn)(struct drive *, void *), void *arg);
 
-/* Submit on the current loop. Out of range or misaligned requests complete
- * with -EINVAL, writes on a read-only drive with -EROFS; @done is never called
- * from inside block_submit(). */
+/* Submit on the current loop, which is r->loop. Requests out of range or not
+ * in whole sectors complete with -EINVAL, writes on a read-only drive with
+ * -EROFS. */
 void drive_submit(struct drive *d, struct block_req *r);
+/* On r->loop: end @r soon. It still completes once, with its result or
+ * -ECANCELED, and after that nothing of it reaches the disk. */
+void drive_cancel(struct block_req *r);
+/* The VM runs again: issue what was kept by a stop. Main loop. */
+void drive_resume(struct drive *d);
 
-/* For drivers: hand a request to the child, or finish it. */
+/* Sums over all loops; another thread may be adding meanwhile. */
+struct drive_totals {
+	uint64_t ops[BLOCK_OPS], bytes[BLOCK_OPS], errors[BLOCK_OPS], ns[BLOCK_OPS];
+	uint32_t inflight;		/* submitted, not done; with parked ones */
+};
+struct drive_totals drive_totals(const struct drive *d);
+
+/* Issue @r to a node without a drive in between: format nodes' own requests. */
+void block_start(struct block_node *n, struct block_req *r);
+/* For nodes: hand a request to @n, or finish it. */
 void block_submit(struct block_node *n, struct block_req *r);
 void block_done(struct block_req *r, int ret);
+/* Finish it from r->loop, after this call has returned. */
+void block_done_later(struct block_req *r, int ret);
 
 #endif

@@ -1,0 +1,189 @@
+/*
+ * block/file_open.c - find a file or device, its length and its alignment.
+ *
+ * Threads: main loop.
+ * Missing: nothing known.
+ */
+#include "block/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <linux/stat.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "vmm/base/util.h"
+
+#define ALIGN_MAX	4096	/* the largest logical block of any disk */
+
+/* Before opening: opening some devices does something (a watchdog, a tape). */
+static int check_type(const struct file_node *f, const struct stat *st, const char *path,
+		      struct err *e)
+{
+	if (S_ISDIR(st->st_mode))
+		return err_set(e, -EISDIR, "%s is a directory, not a disk; give an image file or "
+			       "a block device", path);
+	if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
+		return err_set(e, -EINVAL, "%s is neither a regular file nor a block device", path);
+	if (!f->device && S_ISBLK(st->st_mode))
+		return err_set(e, -EINVAL, "%s is a block device; use driver=host_device", path);
+	if (f->device && S_ISREG(st->st_mode))
+		return err_set(e, -EINVAL, "%s is a regular file; use driver=file", path);
+	return 0;
+}
+
+static bool opens_without_direct(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
+static int explain_open(const struct file_node *f, const char *path, int err, struct err *e)
+{
+	switch (err) {
+	case ENOENT:
+		return err_set(e, -err, "%s does not exist; check the path, or make a new disk "
+			       "with 'truncate -s 10G %s'", path, path);
+	case EACCES:
+	case EPERM:
+		return err_set(e, -err, "no permission to %s %s; change its owner or mode%s",
+			       f->n.read_only ? "read" : "write", path,
+			       f->n.read_only ? "" : ", or use readonly=on");
+	case EROFS:
+		return err_set(e, -err, "%s is on a read-only file system or device; use "
+			       "readonly=on", path);
+	case ENOMEDIUM:
+		return err_set(e, -err, "there is no medium in %s; insert one", path);
+	case EINVAL:
+		if (f->n.cache_direct && opens_without_direct(path))
+			return err_set(e, -err, "the file system of %s has no O_DIRECT; use "
+				       "cache=writeback or cache.direct=off", path);
+	}
+	return err_sys(e, -err, "cannot open %s", path);
+}
+
+static bool may_fall_back(int err)
+{
+	return err == EACCES || err == EPERM || err == EROFS;
+}
+
+int file_open_path(struct file_node *f, struct err *e)
+{
+	const char *path = f->n.filename;
+	int flags = O_CLOEXEC | O_NOCTTY | (f->n.cache_direct ? O_DIRECT : 0);
+	struct stat st;
+	int r;
+
+	if (!*path)
+		return err_set(e, -EINVAL, "filename= is empty");
+	if (stat(path, &st) < 0)
+		return explain_open(f, path, errno, e);
+	r = check_type(f, &st, path, e);
+	if (r)
+		return r;
+	f->fd = open(path, flags | (f->n.read_only ? O_RDONLY : O_RDWR));
+	if (f->fd < 0 && f->n.auto_read_only && !f->n.read_only && may_fall_back(errno)) {
+		f->n.read_only = true;
+		f->fd = open(path, flags | O_RDONLY);
+	}
+	if (f->fd < 0)
+		return explain_open(f, path, errno, e);
+	/* The name may mean another file by now. */
+	if (fstat(f->fd, &st) < 0)
+		return err_sys(e, -errno, "cannot examine %s", path);
+	return check_type(f, &st, path, e);
+}
+
+int file_probe_length(struct file_node *f, struct err *e)
+{
+	struct stat st;
+
+	if (f->device) {
+		if (ioctl(f->fd, BLKGETSIZE64, &f->n.bytes) < 0)
+			return errno == ENOMEDIUM ? explain_open(f, f->n.filename, errno, e) :
+			       err_sys(e, -errno, "cannot learn the size of %s", f->n.filename);
+		return 0;
+	}
+	if (fstat(f->fd, &st) < 0)
+		return err_sys(e, -errno, "cannot examine %s", f->n.filename);
+	f->n.bytes = (uint64_t)st.st_size;
+	return 0;
+}
+
+/* statx(2) tells since Linux 6.1. False: ask otherwise. */
+static bool align_by_statx(struct file_node *f, bool *direct_works)
+{
+	struct statx stx = { 0 };
+
+	if (statx(f->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) < 0 ||
+	    !(stx.stx_mask & STATX_DIOALIGN))
+		return false;
+	f->n.request_align = stx.stx_dio_offset_align;
+	f->mem_align = stx.stx_dio_mem_align;
+	*direct_works = f->n.request_align && f->mem_align;
+	return true;
+}
+
+/* A read that is aligned enough works; so does one at the end of the file. */
+static int align_by_trial(struct file_node *f)
+{
+	void *buf;
+	int r = -EINVAL;
+
+	if (posix_memalign(&buf, ALIGN_MAX, ALIGN_MAX))
+		return -ENOMEM;
+	for (uint32_t a = BLOCK_SECTOR; a <= ALIGN_MAX; a *= 2) {
+		if (pread(f->fd, buf, a, 0) >= 0) {
+			f->n.request_align = f->mem_align = a;
+			r = 0;
+			break;
+		}
+		r = -errno;
+		if (r != -EINVAL)
+			break;
+	}
+	free(buf);
+	return r;
+}
+
+int file_probe_align(struct file_node *f, struct err *e)
+{
+	bool direct_works = true;
+	int sector = 0, r;
+
+	if (f->device && ioctl(f->fd, BLKSSZGET, &sector) == 0)
+		f->n.discard_align = (uint32_t)sector;
+	if (!f->n.cache_direct)
+		return 0;
+	if (!align_by_statx(f, &direct_works)) {
+		if (sector) {
+			f->n.request_align = f->mem_align = (uint32_t)sector;
+		} else {
+			r = align_by_trial(f);
+			if (r)
+				return err_sys(e, r, "cannot read %s", f->n.filename);
+		}
+	}
+	if (!direct_works)
+		return err_set(e, -EINVAL, "the file system of %s has no O_DIRECT for it; use "
+			       "cache=writeback or cache.direct=off", f->n.filename);
+	if (!is_pow2(f->n.request_align) || f->n.request_align > FILE_BOUNCE_BYTES ||
+	    !is_pow2(f->mem_align) || f->mem_align > ALIGN_MAX)
+		return err_set(e, -EINVAL, "%s wants direct I/O in units of %" PRIu32 " bytes; use "
+			       "cache=writeback or cache.direct=off", f->n.filename,
+			       f->n.request_align);
+	/* The last unit could neither be read nor written whole. */
+	if (f->n.bytes % BLOCK_SECTOR == 0 && f->n.bytes % f->n.request_align)
+		return err_set(e, -EINVAL, "%s is %" PRIu64 " bytes long, but its disk takes direct "
+			       "I/O in units of %" PRIu32 " bytes; use cache=writeback, or make it "
+			       "longer with 'truncate -s %%%" PRIu32 " %s'", f->n.filename,
+			       f->n.bytes, f->n.request_align, f->n.request_align, f->n.filename);
+	return 0;
+}

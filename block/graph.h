@@ -1,0 +1,44 @@
+/*
+ * block/graph.h - what the files of the block layer share about the graph.
+ *
+ * Threads: main loop.
+ */
+#ifndef BLOCK_GRAPH_H
+#define BLOCK_GRAPH_H
+
+#include "block/block.h"
+
+struct block_graph {
+	struct loop *loop;
+	struct block_node *nodes;
+	struct drive *drives;
+	unsigned int serial;		/* of generated names */
+};
+
+/* Create a node and what it names inline. No prefix on errors. */
+int graph_node_create(struct block_graph *g, const json_t *args, bool implicit,
+		      struct block_node **out, struct err *e);
+void graph_node_destroy(struct block_node *n);
+/* A name for a node or drive: taken, badly formed, or 0. */
+int graph_check_name(struct block_graph *g, const char *name, struct err *e);
+
+/* {"cache":{"direct":true}} -> {"cache.direct":true}; members that are called
+ * as in @keep (NULL-terminated, may be NULL) stay as they are. A new object. */
+json_t *graph_flatten(const json_t *args, const char *const *keep);
+
+/* The name of the format whose signature @file begins with, or NULL. */
+const char *graph_detect_format(const char *file);
+
+/* The path in filename= or file=: a leading "file:" is QEMU's, not part of it. */
+const char *graph_path(const char *given);
+
+/* A drive on @n, owned by nobody yet. */
+int drive_create(struct block_graph *g, const char *id, struct block_node *n,
+		 struct drive **out, struct err *e);
+void drive_destroy(struct drive *d);
+
+extern const struct block_driver block_driver_file;
+extern const struct block_driver block_driver_host_device;
+extern const struct block_driver block_driver_raw;
+
+#endif

@@ -1,0 +1,79 @@
+/*
+ * block/request.c - how a request enters a node and leaves the layer.
+ *
+ * Threads: a request belongs to the loop it was submitted on. Only
+ * block_done_later() may be called from another loop.
+ * Missing: nothing known.
+ */
+#include "block/block.h"
+
+#include "vmm/base/util.h"
+
+/* A run of zeroes equals itself shifted by one byte. */
+static bool buf_is_zero(const uint8_t *p, size_t len)
+{
+	return len == 0 || (p[0] == 0 && p[len - 1] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
+static bool iov_is_zero(const struct iovec *iov, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!buf_is_zero(iov[i].iov_base, iov[i].iov_len))
+			return false;
+	return true;
+}
+
+/* detect-zeroes: the guest's zeroes become a write-zeroes request. */
+static void detect_zeroes(const struct block_node *n, struct block_req *r)
+{
+	if (r->now.op != BLOCK_WRITE || !iov_is_zero(r->iov, r->iovcnt))
+		return;
+	r->now.op = BLOCK_WRITE_ZEROES;
+	if (n->detect_zeroes == BLOCK_DETECT_UNMAP)
+		r->now.flags |= BLOCK_UNMAP;
+}
+
+void block_submit(struct block_node *n, struct block_req *r)
+{
+	if (__builtin_expect(n->detect_zeroes != BLOCK_DETECT_OFF, 0))
+		detect_zeroes(n, r);
+	/* discard=ignore holds for every node of its own: it keeps the space. */
+	if (n->discard == BLOCK_DISCARD_IGNORE && r->now.op >= BLOCK_DISCARD) {
+		if (r->now.op == BLOCK_DISCARD) {
+			block_done_later(r, 0);
+			return;
+		}
+		r->now.flags &= ~(uint32_t)BLOCK_UNMAP;
+	}
+	n->drv->submit(n, r);
+}
+
+void block_start(struct block_node *n, struct block_req *r)
+{
+	r->now = (struct block_step){ r->op, r->flags, r->offset };
+	r->ended = r->done;
+	r->cancelled = false;
+	block_submit(n, r);
+}
+
+void block_done(struct block_req *r, int ret)
+{
+	r->ended(r, ret);
+}
+
+static void done_work(struct loop_work *w)
+{
+	struct block_req *r = container_of(w, struct block_req, work);
+
+	block_done(r, r->ret);
+}
+
+void block_done_later(struct block_req *r, int ret)
+{
+	r->ret = ret;
+	r->work.cb = done_work;
+	if (loop_is_current(r->loop))
+		loop_defer(r->loop, &r->work);
+	else
+		loop_post(r->loop, &r->work);
+}
