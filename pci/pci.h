@@ -84,11 +84,12 @@ struct pci_dev {
 	uint16_t ecap_next, ecap_last;
 	uint16_t express_cap, pm_cap;	/* offsets, 0: has none */
 	bool express;			/* has a PCIe capability */
+	bool pm_d3;			/* in D3hot; device lock */
 	bool child_stale;		/* bridge: windows changed, BARs behind it
 					 * are to be mapped anew; config lock */
 	pthread_mutex_t intx_lock;	/* leaf */
-	struct irq_pin intx;		/* used when INTERRUPT_PIN != 0 */
-	bool intx_level;		/* what the device wants; intx_lock */
+	struct irq_pin intx;		/* valid when intx_wired */
+	bool intx_level, intx_wired;	/* what the device wants; intx_lock */
 	struct msi *msi;		/* NULL: none; owned */
 	struct msix *msix;		/* NULL: none; owned */
 	struct pci_bus *child;		/* bridges: the bus behind; owned */
@@ -188,7 +189,7 @@ struct pci_bus {
 	bool hotplug;
 	struct pci_bus *next;		/* all buses of the root */
 	struct pci_need {		/* enumerate.c's scratch, main loop */
-		uint64_t size, align;
+		uint64_t size, align, base;
 	} need[3];
 };
 
@@ -208,7 +209,8 @@ struct pci_root {
 	struct pci_bus *buses;
 	struct pci_bus *by_number[256];	/* as the bridges route now; config lock */
 	pthread_mutex_t lock;		/* config accesses and topology */
-	/* The wired interrupt of root bus slot/pin: filled by the machine. */
+	/* The wired interrupt of root bus slot/pin (0: INTA): filled by the
+	 * machine. */
 	uint32_t (*intx_gsi)(struct pci_root *r, uint8_t slot, uint8_t pin);
 	void *intx_arg;
 	struct bus_win ecam, cf8;

@@ -1,0 +1,100 @@
+/*
+ * pci/internal.h - what the files of pci/ share and devices must not use.
+ */
+#ifndef PCI_INTERNAL_H
+#define PCI_INTERNAL_H
+
+#include "pci/pci.h"
+
+enum pci_space {		/* what a bridge forwards; index of pci_need */
+	PCI_SPACE_MEM,		/* 32-bit, prefetchable or not */
+	PCI_SPACE_PREF,		/* 64-bit prefetchable */
+	PCI_SPACE_IO,
+	PCI_SPACES
+};
+
+/* ---- config.c: the byte engine ---- */
+
+void pci_config_create(struct pci_dev *p, bool bridge);
+void pci_config_destroy(struct pci_dev *p);
+/* Make the masks cover @bytes. */
+void pci_config_grow(struct pci_dev *p, uint16_t bytes);
+/* Remember the present contents as those after a reset; go back to them. */
+void pci_config_snapshot(struct pci_dev *p);
+void pci_config_restore(struct pci_dev *p);
+/* Guest accesses within one function; device lock held (or nobody else
+ * there). @off + @len <= PCI_CFG_SIZE, @len 1..4. */
+uint32_t pci_config_load(struct pci_dev *p, uint16_t off, unsigned int len);
+void pci_config_store(struct pci_dev *p, uint16_t off, unsigned int len, uint32_t val);
+/* Atomic reads and writes of the device's own, past the masks. Any thread. */
+uint8_t pci_peek8(const struct pci_dev *p, uint16_t off);
+void pci_poke8(struct pci_dev *p, uint16_t off, uint8_t val);
+void pci_poke16(struct pci_dev *p, uint16_t off, uint16_t val);
+void pci_poke32(struct pci_dev *p, uint16_t off, uint32_t val);
+/* Set or clear @bits of one byte that other threads change as well. */
+void pci_flip8(struct pci_dev *p, uint16_t off, uint8_t bits, bool on);
+
+/* ---- bar.c ---- */
+
+/* Map and unmap the BARs of @p as its registers and the bridges above say now.
+ * Config lock and device lock held, or vCPUs not running. */
+void pci_bars_update(struct pci_dev *p);
+/* The same for everything behind the bridge @p; takes the devices' locks. */
+void pci_bars_update_behind(struct pci_dev *p);
+void pci_bars_unmap(struct pci_dev *p);
+uint64_t pci_bar_value(const struct pci_dev *p, int n);
+enum pci_space pci_bar_space(const struct pci_dev *p, int n);
+void pci_bar_assign(struct pci_dev *p, int n, uint64_t addr);
+
+/* ---- express.c ---- */
+
+bool pci_in_d0(const struct pci_dev *p);
+/* A port's or endpoint's link: @speed 1..4 (2.5 to 16 GT/s), @width lanes. */
+void pci_express_link(struct pci_dev *p, uint8_t speed, uint8_t width);
+/* The upstream end of a link takes over its port's speed and width. */
+void pci_express_follow_port(struct pci_dev *p);
+/* A port: link and presence bits follow whether something is behind it. */
+void pci_express_presence(struct pci_dev *port, bool present);
+bool pci_express_link_up(const struct pci_dev *p);
+/* The port has a slot with physical slot number @number (1..8191). */
+void pci_express_slot(struct pci_dev *p, uint16_t number);
+/* What firmware sets: both ends of a link run from one clock. */
+void pci_express_common_clock(struct pci_dev *p);
+void pci_aer_add(struct pci_dev *p);
+void pci_acs_add(struct pci_dev *p);
+void pci_ssvid_add(struct pci_dev *p, uint16_t vendor, uint16_t device);
+
+/* ---- intx.c, msi.c, msix.c ---- */
+
+/* Wire the pin to its line, once bus and slot are known. */
+void pci_intx_wire(struct pci_dev *p);
+void pci_intx_unwire(struct pci_dev *p);
+/* The command register changed. Device lock. */
+void pci_intx_update(struct pci_dev *p);
+void msi_update(struct pci_dev *p);
+void msix_update(struct pci_dev *p);
+void msix_reset(struct pci_dev *p);
+
+/* ---- bus.c ---- */
+
+/* Note which bus answers to which number. Config lock. */
+void pci_routes_update(struct pci_root *r);
+/* Bus number and devfn as the bridges above are numbered now. Any thread. */
+uint16_t pci_rid(const struct pci_dev *p);
+
+/* ---- place.c ---- */
+
+int pci_place(struct pci_dev *p, const struct pci_ops *ops, struct err *e);
+
+/* ---- bridge.c ---- */
+
+/* Does bridge @p forward [addr, addr+size) of memory or I/O downwards? */
+bool pci_bridge_forwards(const struct pci_dev *p, bool io, uint64_t addr, uint64_t size);
+/* Implement the I/O window of @p (NULL: nothing) and all bridges above. */
+void pci_bridge_enable_io(struct pci_dev *p);
+
+/* ---- host.c ---- */
+
+extern const struct dev_type pci_host_bridge_type;
+
+#endif
