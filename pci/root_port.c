@@ -1,0 +1,120 @@
+/*
+ * pci/root_port.c - PCIe root port (1b36:000c): one slot for one PCIe device.
+ *
+ * Spec:    PCIe Base 5.0 s1.3.1, s7.5.1.3; properties as QEMU's pcie-root-port.
+ * Threads: main loop; see config.c for what the guest does.
+ * Missing: hot-plug: the slot does not offer it, and hotplug=on is refused.
+ *
+ * The port's own interrupt (power management events, errors, later hot-plug)
+ * is MSI, or INTA where the guest has no MSI. Nothing raises it yet.
+ */
+#include <errno.h>
+
+#include "pci/bridge.h"
+#include "vmm/base/util.h"
+#include "vmm/core/vm.h"
+
+#define SLOT_MAX 8191	/* PCIe s7.5.3.9: 13 bits */
+
+struct root_port {
+	struct pci_bridge b;
+	/* properties */
+	uint8_t chassis, port;
+	uint16_t slot;		/* physical slot number */
+	bool hotplug;
+	int speed, width;	/* indices */
+};
+
+static const char *const speed_words[] = { "2_5", "5", "8", "16", NULL };
+static const char *const width_words[] = { "1", "2", "4", "8", "12", "16", "32", NULL };
+static const uint8_t widths[] = { 1, 2, 4, 8, 12, 16, 32 };
+
+static const struct prop root_port_props[] = {
+	PROP_U8(struct root_port, chassis, "chassis", 0, 255, 0,
+		"number of the chassis its slot is in"),
+	PROP_U16(struct root_port, slot, "slot", 0, SLOT_MAX, 0,
+		 "physical slot number, unique in the chassis; default: the next free one",
+		 .flags = PROP_GUEST),
+	PROP_U8(struct root_port, port, "port", 0, 255, 0, "port number",
+		.flags = PROP_GUEST),
+	PROP_BOOL(struct root_port, hotplug, "hotplug", false,
+		  "offer hot-plug; only off is possible so far"),
+	PROP_ENUM(struct root_port, speed, "x-speed", speed_words, 3,
+		  "link speed in GT/s", .flags = PROP_GUEST),
+	PROP_ENUM(struct root_port, width, "x-width", width_words, 6,
+		  "link width in lanes", .flags = PROP_GUEST),
+	PCI_BRIDGE_PROPS(struct root_port, b),
+	PROP_END
+};
+
+static const struct root_port *find_slot(const struct root_port *self, uint16_t slot)
+{
+	const struct dev *d;
+
+	for (d = self->b.pci.dev.vm->devs; d; d = d->next) {
+		const struct root_port *rp = (const struct root_port *)d;
+
+		if (d->type == &pcie_root_port_type && rp->chassis == self->chassis &&
+		    rp->slot == slot)
+			return rp;
+	}
+	return NULL;
+}
+
+/* A guest names slots by number, so two of one chassis must not be alike. */
+static int choose_slot(struct root_port *rp, struct err *e)
+{
+	const struct dev *d = &rp->b.pci.dev;
+	const struct root_port *other = find_slot(rp, rp->slot);
+
+	if (!other)
+		return 0;
+	if (json_object_get(d->args, "slot"))
+		return err_set(e, -EBUSY,
+			       "%s: slot=%u: '%s' has this slot of chassis %u; give one of them another slot or chassis",
+			       d->path, rp->slot, other->b.pci.dev.path, rp->chassis);
+	while (find_slot(rp, rp->slot))
+		if (++rp->slot > SLOT_MAX)
+			return err_set(e, -ENOSPC, "%s: chassis %u has no free slot number",
+				       d->path, rp->chassis);
+	return 0;
+}
+
+static int root_port_init(struct dev *d, struct err *e)
+{
+	struct root_port *rp = DEV_OF(d, struct root_port);
+	struct pci_dev *p = &rp->b.pci;
+	int r;
+
+	if (rp->hotplug)
+		return err_set(e, -EOPNOTSUPP,
+			       "%s: hotplug=on: this version cannot hot-plug; use hotplug=off",
+			       d->path);
+	if ((r = choose_slot(rp, e)) || (r = pci_bridge_init(&rp->b, true, e)))
+		return r;
+	p->child->last_slot = 0;	/* a link leads to device 0 only */
+	pci_intx_init(p, 1);
+	pci_pm_add(p, PCI_PM_CAP_PME_D0 | PCI_PM_CAP_PME_D3hot | PCI_PM_CAP_PME_D3cold);
+	r = msi_init(p, 1, true, e);
+	if (r)
+		return r;
+	pci_express_add(p, PCI_EXP_TYPE_ROOT_PORT, rp->port);
+	pci_express_link(p, (uint8_t)(rp->speed + 1), widths[rp->width]);
+	pci_express_slot(p, rp->slot);
+	pci_ssvid_add(p, 0x1af4, 0x1100);
+	pci_aer_add(p);
+	pci_acs_add(p);
+	return 0;
+}
+
+static const struct pci_ops root_port_ops = {
+	.vendor = 0x1b36, .device = 0x000c, .class = 0x060400,
+	.root_only = true, .bridge = true,
+};
+
+const struct dev_type pcie_root_port_type = {
+	.name = "pcie-root-port", .help = "PCIe root port: a slot for one PCIe device",
+	.class = &pci_class, .size = sizeof(struct root_port), .props = root_port_props,
+	.ops = { .init = root_port_init },
+	.class_ops = &root_port_ops, .flags = DEV_NO_HOTPLUG,
+};
