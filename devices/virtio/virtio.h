@@ -2,7 +2,7 @@
  * devices/virtio/virtio.h - what every virtio device shares: features, status,
  * queues, configuration, and the PCI transport it is reached through.
  *
- * Spec:    virtio 1.3 s2 (basic facilities), s4.1 (PCI).
+ * Spec:    virtio 1.3 s2 (basic facilities), s3 (initialization), s4.1 (PCI).
  * Threads: registers run on vCPU threads under the device lock. A queue runs
  *          on its loop without a lock, between start (DRIVER_OK) and stop
  *          (reset). Writing 0 to device_status starts a reset: queues stop,
@@ -17,6 +17,7 @@
 #define DEVICES_VIRTIO_VIRTIO_H
 
 #include <linux/virtio_config.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,87 +26,116 @@
 #include "pci/pci.h"
 #include "vmm/loop/loop.h"
 
-#define VIRTIO_QUEUES_MAX 64
+#define VIRTIO_QUEUES_MAX	64
+#define VIRTIO_CONFIG_MAX	256
+#define VIRTIO_VECTORS_AUTO	UINT32_MAX	/* one per queue, one for the config */
 
 struct virtio_dev;
 struct virtio_queue;
+struct virtio_pci;
 
 /* What a virtio device type provides (dev_type.class_ops). */
 struct virtio_ops {
 	uint16_t device_id;		/* s5 */
-	uint32_t pci_class;
-	uint64_t features;		/* offered beside the ring features */
+	uint32_t pci_class;		/* 24 bits */
+	uint64_t features;		/* offered beside the ring features; init
+					 * may add to v->features_offered */
 	uint16_t config_size;		/* bytes of device config */
 	/* Queue counts and sizes may depend on properties: set in init with
 	 * virtio_queue_add(). */
 
-	/* Device config (s2.5); @cfg is the image v->config. Called before a
-	 * read when it must be fresh; may be NULL. Device lock. */
+	/* Device config (s2.5); the image is v->config. Called before a read
+	 * when it must be fresh; may be NULL. Device lock. */
 	void (*config_read)(struct virtio_dev *v);
 	/* The driver wrote [off, off+len). Default: ignored. Device lock. */
 	void (*config_write)(struct virtio_dev *v, uint16_t off, uint16_t len, const void *val);
 	/* FEATURES_OK: may refuse by returning < 0. Device lock. */
 	int (*features_ok)(struct virtio_dev *v, uint64_t features);
-	/* DRIVER_OK and the last step of a reset. Device lock. May be NULL. */
+	/* DRIVER_OK, before the queues start, and the last step of a reset,
+	 * when no queue runs. Device lock. May be NULL. */
 	int (*start)(struct virtio_dev *v);
 	void (*stopped)(struct virtio_dev *v);
 
-	/* Data path, on the queue's loop. Pop until empty; return 0 or the
-	 * negative result of virtq_pop(), which breaks the device. */
+	/* Data path, on the queue's loop: virtio_pop() until it returns no
+	 * more, and return its last result: < 0 breaks the device. Return 1 to
+	 * be left alone until virtio_rekick(). */
 	int (*kick)(struct virtio_dev *v, struct virtio_queue *q);
-	/* Per slot set-up when a queue starts (its loop is known). Optional. */
-	void (*slot_init)(struct virtio_dev *v, struct virtio_queue *q, struct virtq_chain *c);
-	/* Reset began: cancel what is in flight on this queue as far as that
-	 * is possible; completions still come back. On the queue's loop. */
+	/* Reset began: end what is in flight on this queue as soon as that is
+	 * possible; every chain still comes back through virtio_push(), which
+	 * then tells the driver nothing. On the queue's loop. May be NULL when
+	 * requests end by themselves. */
 	void (*cancel)(struct virtio_dev *v, struct virtio_queue *q);
+};
+
+enum virtio_queue_state {
+	VIRTIO_QUEUE_IDLE,		/* no virtq */
+	VIRTIO_QUEUE_LIVE,
+	VIRTIO_QUEUE_STOPPING,		/* until nothing is in flight */
 };
 
 struct virtio_queue {
 	struct virtio_dev *v;
 	uint16_t index;
 	uint16_t size_max;		/* offered to the driver */
-	size_t priv_bytes;		/* per slot, for the device's request */
 	uint16_t iov_max;
+	size_t priv_bytes;		/* per slot, for the device's request */
 	struct loop *loop;		/* where kicks and completions run */
 	struct loop_event kick;		/* ioeventfd */
-	struct virtq *vq;		/* NULL unless running; owned by the loop */
-	/* driver's registers, device lock; latched at DRIVER_OK */
+	/* the driver's registers, device lock; latched at start */
 	uint16_t size;
 	bool enabled;
-	uint16_t vector;
 	uint64_t desc, driver, device;
-	/* loop */
-	bool stopping;
-	struct loop_work stop_work, flush_work;
-	uint64_t kicks, interrupts, requests;	/* statistics, loop */
+	_Atomic uint16_t vector;
+	/* device lock */
+	enum virtio_queue_state state;
+	/* loop; vq is made by the starting thread before it posts ctl_work */
+	struct virtq *vq;
+	bool running;			/* kicks are served, pushes are shown */
+	bool cancelled;			/* ops->cancel has been called */
+	uint16_t budget;		/* chains this turn may still pop */
+	_Atomic bool want_stop;
+	struct loop_work ctl_work, kick_work, flush_work;
+	uint64_t kicks, interrupts, requests;	/* statistics */
 };
 
 struct virtio_dev {
 	struct pci_dev pci;
 	const struct virtio_ops *ops;
-	/* properties of class virtio, e.g. disable-modern, packed, event_idx,
-	 * indirect_desc, ioeventfd, vectors: see virtio_pci.c */
-	bool packed, event_idx, indirect, use_ioeventfd;
+	/* properties of class virtio, see virtio.c */
+	bool packed, event_idx, indirect, use_ioeventfd, ring_reset;
+	bool iommu_platform, ats;
 	int disable_legacy;		/* enum prop_auto */
 	bool disable_modern;
-	uint32_t vectors;		/* MSI-X vectors; 0: none, default queues+1 */
+	uint32_t vectors;		/* MSI-X vectors, 0: none */
 	/* device lock */
 	uint64_t features_offered, features_driver;
-	uint64_t features;		/* negotiated, valid from FEATURES_OK */
-	uint8_t status;			/* VIRTIO_CONFIG_S_* */
+	uint64_t features;		/* negotiated, constant while queues run */
+	uint8_t status_wanted;		/* written while a reset goes on */
+	bool legacy_driver;		/* it uses the legacy interface */
+	bool started;			/* ops->start has run */
+	bool resetting;			/* queues are not idle yet */
+	bool machine_reset;		/* dev_reset_done() is owed */
+	int queues_busy;		/* not idle, while resetting */
+	pthread_cond_t idle;		/* resetting became false */
+	uint8_t config[VIRTIO_CONFIG_MAX];	/* device config image */
+	/* any thread */
+	_Atomic uint8_t status;		/* VIRTIO_CONFIG_S_* */
 	_Atomic uint8_t isr;
-	uint16_t config_vector;
+	_Atomic uint16_t config_vector;
 	_Atomic uint32_t config_generation;
-	uint8_t config[256];		/* device config image */
+	_Atomic bool config_dirty;	/* changed since the driver last read it */
+	_Atomic bool broken;		/* NEEDS_RESET */
 	struct virtio_queue queue[VIRTIO_QUEUES_MAX];
 	uint16_t queues;
-	_Atomic bool live;		/* DRIVER_OK and not broken */
-	_Atomic bool broken;		/* NEEDS_RESET */
-	_Atomic int stopping_queues;	/* reset in progress: queues not idle yet */
-	void *transport;		/* virtio_pci.c's registers; owned */
+	struct loop_work reset_done_work;
+	struct virtio_pci *transport;	/* virtio_pci.c's registers; owned */
 };
 
-extern const struct dev_class virtio_class;	/* parent: pci_class */
+/* Parent: pci_class. The first decides by the properties disable-legacy and
+ * disable-modern which interfaces it has; the others are fixed. */
+extern const struct dev_class virtio_class;
+extern const struct dev_class virtio_modern_class;	/* NAME-non-transitional */
+extern const struct dev_class virtio_transitional_class; /* NAME-transitional */
 
 /* During init: add queue number v->queues. @loop NULL: the main loop. */
 struct virtio_queue *virtio_queue_add(struct virtio_dev *v, uint16_t size,
@@ -113,8 +143,14 @@ struct virtio_queue *virtio_queue_add(struct virtio_dev *v, uint16_t size,
 
 /* ---- data path, on the queue's loop ---- */
 
+/* virtq_pop() with a budget of one ring per turn: when it is used up this
+ * returns 0 and the device's kick is called again in the next turn. */
+int virtio_pop(struct virtio_queue *q, struct virtq_chain **c);
 /* Give back a chain; the interrupt is sent once per turn for all of them. */
 void virtio_push(struct virtio_queue *q, struct virtq_chain *c, uint32_t written);
+/* Call the device's kick as if the driver had kicked (rate limits). */
+void virtio_rekick(struct virtio_queue *q);
+
 /* The ring or a request broke the rules: log, DEVICE_NEEDS_RESET, config
  * interrupt. Any thread. */
 void virtio_broken(struct virtio_dev *v, const char *why);

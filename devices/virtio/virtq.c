@@ -261,7 +261,11 @@ void virtq_disable_kick(struct virtq *q)
 
 bool virtq_enable_kick(struct virtq *q)
 {
-	return q->format->enable_kick(q);
+	bool more = q->format->enable_kick(q);
+
+	/* With every slot in flight there cannot be more (see virtq_pop());
+	 * a driver that pretends so is not to keep us asking. */
+	return more && q->nfree;
 }
 
 const char *virtq_error(const struct virtq *q)
