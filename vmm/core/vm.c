@@ -78,6 +78,7 @@ struct vm *vm_create(struct loop *main)
 	vm->bus[BUS_MMIO] = bus_create("mmio", MMIO_BYTES);
 	vm->request_work.cb = serve_requests;
 	atomic_init(&vm->state, VM_PRELAUNCH);
+	atomic_init(&vm->stop_state, VM_PAUSED);
 	return vm;
 }
 
@@ -304,7 +305,7 @@ static void serve(struct vm *vm, enum vm_request what, enum vm_cause cause)
 			reset(vm, cause);
 		break;
 	case VM_REQ_STOP:
-		vm_stop(vm, (enum vm_state)atomic_load(&vm->stop_state));
+		vm_stop(vm, (enum vm_state)atomic_exchange(&vm->stop_state, VM_PAUSED));
 		break;
 	case VM_REQ_PANIC:
 		panicked(vm, cause);

@@ -111,7 +111,7 @@ struct vm {
 	/* any thread, see vm_request() */
 	_Atomic uint32_t requests;	/* bit per enum vm_request */
 	_Atomic int cause[VM_REQUESTS];	/* the first one since it was served */
-	_Atomic int stop_state;		/* what VM_REQ_STOP leads to */
+	_Atomic int stop_state;		/* what VM_REQ_STOP leads to next */
 	_Atomic int exit_status;	/* what isa-debug-exit asks the process to end with */
 	struct loop_work request_work;
 
