@@ -74,11 +74,14 @@ struct rtc {
 	struct deadline timer;
 	uint8_t cmos[CMOS_BYTES];	/* time bytes in here only while B_SET */
 	uint8_t index;
-	int64_t offset_ns;	/* guest time less the host's UTC */
+	/* Guest time is the host's UTC plus both. Seconds are kept apart, for a
+	 * guest may set years that no 64-bit count of nanoseconds reaches. */
+	int64_t offset_s;
+	int64_t phase_ns;	/* -1e9 < phase <= 0: where its seconds begin */
 	int64_t frozen;		/* guest seconds shown until frozen_until_ns */
 	uint64_t frozen_until_ns;
-	int64_t last_ns;	/* guest time up to which C is up to date */
-	int64_t next_ns;	/* guest time of the next event, 0: none */
+	int64_t last_ns;	/* tick_ns() up to which C is up to date */
+	int64_t next_ns;	/* tick_ns() of the next event, 0: none */
 };
 
 static const char *const clock_words[] = { "host", "rt", NULL };
@@ -104,9 +107,10 @@ static int64_t host_ns(void)
 	return (int64_t)t.tv_sec * (int64_t)NS_PER_SEC + t.tv_nsec;
 }
 
-static int64_t guest_ns(const struct rtc *r)
+/* Host time whose whole seconds are the guest's. */
+static int64_t tick_ns(const struct rtc *r)
 {
-	return host_ns() + r->offset_ns;
+	return host_ns() + r->phase_ns;
 }
 
 /* Rounds down, also before 1970. */
@@ -117,14 +121,19 @@ static int64_t to_seconds(int64_t ns)
 	return ns % (int64_t)NS_PER_SEC < 0 ? s - 1 : s;
 }
 
+static int64_t guest_seconds(const struct rtc *r)
+{
+	return to_seconds(tick_ns(r)) + r->offset_s;
+}
+
 static int64_t shown_seconds(const struct rtc *r)
 {
-	return clock_ns() < r->frozen_until_ns ? r->frozen : to_seconds(guest_ns(r));
+	return clock_ns() < r->frozen_until_ns ? r->frozen : guest_seconds(r);
 }
 
 static void freeze(struct rtc *r)
 {
-	r->frozen = to_seconds(guest_ns(r));
+	r->frozen = guest_seconds(r);
 	r->frozen_until_ns = clock_ns() + FREEZE_NS;
 }
 
@@ -169,7 +178,7 @@ static void time_to_cmos(struct rtc *r, int64_t seconds)
 	r->cmos[R_CENTURY] = r->cmos[R_CENTURY_PS2] = encode(r, t.year / 100);
 }
 
-/* The guest has set the clock. */
+/* The guest has set the clock: its second starts now. */
 static void time_from_cmos(struct rtc *r)
 {
 	struct rtc_time t = {
@@ -179,9 +188,12 @@ static void time_from_cmos(struct rtc *r)
 		.year = decode(r, r->cmos[R_YEAR]) + 100 * decode(r, r->cmos[R_CENTURY]),
 	};
 
-	r->offset_ns = rtc_to_seconds(&t) * (int64_t)NS_PER_SEC - host_ns();
+	int64_t host = host_ns();
+
+	r->phase_ns = -(host % (int64_t)NS_PER_SEC);
+	r->offset_s = rtc_to_seconds(&t) - to_seconds(host + r->phase_ns);
 	r->frozen_until_ns = 0;
-	r->last_ns = guest_ns(r);
+	r->last_ns = tick_ns(r);
 }
 
 static bool is_time(uint8_t reg)
@@ -230,7 +242,7 @@ static int64_t period_ns(const struct rtc *r)
 /* Which flags of C became due in (last, now], then forget about that time. */
 static void flags_update(struct rtc *r)
 {
-	int64_t now = guest_ns(r), last = r->last_ns, period = period_ns(r);
+	int64_t now = tick_ns(r), last = r->last_ns, period = period_ns(r);
 	int64_t now_s = to_seconds(now), last_s = to_seconds(last);
 	uint8_t c = 0;
 
@@ -241,7 +253,7 @@ static void flags_update(struct rtc *r)
 		c |= C_PF;
 	if (is_running(r) && now_s != last_s) {
 		c |= C_UF;
-		if (alarm_after(r, last_s) <= now_s)
+		if (alarm_after(r, last_s + r->offset_s) <= now_s + r->offset_s)
 			c |= C_AF;
 	}
 	r->cmos[R_C] |= c;
@@ -262,11 +274,11 @@ static int64_t earlier(int64_t a, int64_t b)
 	return !a || b < a ? b : a;
 }
 
-/* When the next enabled event is due, as guest time; 0: nothing is enabled. */
+/* tick_ns() of the next enabled event; 0: nothing is enabled. */
 static int64_t next_event(const struct rtc *r)
 {
-	int64_t now = guest_ns(r), now_s = to_seconds(now), next = 0;
-	int64_t period = period_ns(r);
+	int64_t now = tick_ns(r), now_s = to_seconds(now), next = 0;
+	int64_t period = period_ns(r), alarm_s;
 	uint8_t b = r->cmos[R_B];
 
 	if (r->cmos[R_C] & C_IRQF)	/* the guest has yet to look at C */
@@ -275,15 +287,17 @@ static int64_t next_event(const struct rtc *r)
 		next = (now / period + 1) * period;
 	if ((b & B_UIE) && is_running(r))
 		next = earlier(next, (now_s + 1) * (int64_t)NS_PER_SEC);
-	if ((b & B_AIE) && is_running(r))
-		next = earlier(next, alarm_after(r, now_s) * (int64_t)NS_PER_SEC);
+	if ((b & B_AIE) && is_running(r)) {
+		alarm_s = alarm_after(r, now_s + r->offset_s) - r->offset_s;
+		next = earlier(next, alarm_s * (int64_t)NS_PER_SEC);
+	}
 	return next;
 }
 
 /* Most guests never enable one: then nothing is set and no call is made. */
 static void rearm(struct rtc *r)
 {
-	int64_t next = next_event(r), wait = next - guest_ns(r);
+	int64_t next = next_event(r), wait = next - tick_ns(r);
 
 	if (next == r->next_ns)
 		return;
@@ -349,7 +363,7 @@ static void write_b(struct rtc *r, uint8_t val)
 	if (val & B_SET)
 		val &= (uint8_t)~B_UIE;		/* data sheet, "SET" */
 	if ((val & B_SET) && !(old & B_SET))
-		time_to_cmos(r, to_seconds(guest_ns(r)));
+		time_to_cmos(r, guest_seconds(r));
 	r->cmos[R_B] = val;
 	if (!(val & B_SET) && (old & B_SET))
 		time_from_cmos(r);
@@ -363,7 +377,7 @@ static void write_time(struct rtc *r, uint8_t reg, uint8_t val)
 		r->cmos[reg] = val;
 		return;
 	}
-	time_to_cmos(r, to_seconds(guest_ns(r)));
+	time_to_cmos(r, guest_seconds(r));
 	r->cmos[reg] = val;
 	if (reg == R_CENTURY_PS2)
 		r->cmos[R_CENTURY] = val;
@@ -460,7 +474,7 @@ static void memory_bytes(struct rtc *r)
 	r->cmos[0x5b] = (uint8_t)high;			/* 64 KiB from 4 GiB */
 	r->cmos[0x5c] = (uint8_t)(high >> 8);
 	r->cmos[0x5d] = (uint8_t)(high >> 16);
-	r->cmos[0x5f] = (uint8_t)(r->dev.vm->vcpu_count - 1);
+	r->cmos[0x5f] = (uint8_t)(MAX(r->dev.vm->vcpu_count, 1u) - 1);
 	r->cmos[0x14] = 0x02;				/* equipment: an FPU */
 }
 
@@ -479,7 +493,7 @@ static int rtc_reset(struct dev *d)
 	}
 	r->cmos[R_B] &= (uint8_t)~(B_PIE | B_AIE | B_UIE);
 	r->cmos[R_C] = 0;
-	r->last_ns = guest_ns(r);
+	r->last_ns = tick_ns(r);
 	r->frozen_until_ns = 0;
 	memory_bytes(r);
 	irq_update(r);
@@ -490,14 +504,12 @@ static int rtc_reset(struct dev *d)
 static int rtc_init(struct dev *d, struct err *e)
 {
 	struct rtc *r = DEV_OF(d, struct rtc);
-	int64_t seconds;
 	int ret;
 
 	r->timer.watch.fd = -1;
-	ret = rtc_base_offset(r->base, to_seconds(host_ns()), &seconds, e);
+	ret = rtc_base_offset(r->base, to_seconds(host_ns()), &r->offset_s, e);
 	if (ret < 0)
 		return ret;
-	r->offset_ns = seconds * (int64_t)NS_PER_SEC;
 	r->cmos[R_A] = 0x26;		/* 32768 Hz, 1024 interrupts a second */
 	r->cmos[R_B] = B_24H;
 	irq_pin_init(&r->irq, d->vm->irq, RTC_IRQ);

@@ -77,7 +77,9 @@ struct acpi_info {
 	uint8_t sci_irq;
 	uint32_t pci_gsi_base;
 	int serial_ports;
-	bool i8042, pvpanic, rtc;
+	bool i8042;		/* a controller with keyboard and mouse */
+	bool pvpanic, rtc;
+	bool no_pic;		/* split irqchip: no 8259s */
 	uint64_t ram_low, ram_high;	/* bytes, for SRAT later */
 };
 /* Write the tables at @base (size @space) and the RSDP at 0xe0000 or later
