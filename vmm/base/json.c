@@ -55,7 +55,8 @@ static int put_nested(json_t *o, char *key, const char *val)
 		sub = json_object_get(o, key);
 		if (!sub) {
 			sub = json_object();
-			json_object_set_new(o, key, sub);
+			if (json_object_set_new(o, key, sub))
+				return -EINVAL;	/* not UTF-8; @sub is gone */
 		}
 		if (!json_is_object(sub))
 			return -EINVAL;
