@@ -82,6 +82,21 @@ static void park(struct drive *d, struct block_req *r)
 	pthread_mutex_unlock(&d->park_lock);
 }
 
+static void log_failure(struct drive *d, const struct block_req *r, int err,
+			enum drive_policy action)
+{
+	const char *who = *d->id ? d->id : d->node->name;
+	const char *file = d->node->filename ? d->node->filename : d->node->name;
+	const char *stop = action == DRIVE_STOP ? "; the VM is stopped" : "";
+
+	if (r->op == BLOCK_FLUSH)
+		log_guest(&d->errors, who, "flush of %s failed: %s%s", file, strerror(-err), stop);
+	else
+		log_guest(&d->errors, who, "%s of %" PRIu64 " bytes at offset %" PRIu64
+			  " of %s failed: %s%s", op_words[r->op], r->bytes, r->offset, file,
+			  strerror(-err), stop);
+}
+
 /* From the nodes, on r->loop. */
 static void drive_ended(struct block_req *r, int ret)
 {
@@ -93,11 +108,7 @@ static void drive_ended(struct block_req *r, int ret)
 		return;
 	}
 	action = decide(d, r->op, ret);
-	log_guest(&d->errors, *d->id ? d->id : d->node->name,
-		  "%s of %" PRIu64 " bytes at offset %" PRIu64 " of %s failed: %s%s",
-		  op_words[r->op], r->bytes, r->offset,
-		  d->node->filename ? d->node->filename : d->node->name, strerror(-ret),
-		  action == DRIVE_STOP ? "; the VM is stopped" : "");
+	log_failure(d, r, ret, action);
 	/* Parked first: whoever stops the VM may resume it at once. */
 	if (action == DRIVE_STOP)
 		park(d, r);

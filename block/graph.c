@@ -210,7 +210,8 @@ static int open_child(struct block_node *n, const json_t *flat, int depth, struc
 
 	if (json_is_string(file)) {
 		child = block_node_find(n->graph, json_string_value(file));
-		if (!child)
+		/* Not yet open: @n itself or a node around it. */
+		if (!child || !child->opened)
 			return err_set(e, -ENOENT, "file=%.64s: there is no node of that name",
 				       json_string_value(file));
 	} else if (json_is_object(file)) {
