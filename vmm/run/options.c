@@ -58,7 +58,7 @@ static const struct opt opts[] = {
 	{ "append", OPT_TEXT, "append", NULL, 0, "TEXT", "kernel command line", 0 },
 	/* devices and back ends */
 	{ "device", OPT_LIST, "devices", "driver", 0, "DRIVER[,k=v…]", "add a device (`help` lists, `DRIVER,help` shows options)", 0 },
-	{ "drive", OPT_LIST, "drives", NULL, 1, "file=FILE,if=none,id=ID,format=raw[,k=v…]", "a disk image and its caching", 0 },
+	{ "drive", OPT_LIST, "drives", NULL, 0, "file=FILE,if=none,id=ID,format=raw[,k=v…]", "a disk image and its caching", 0 },
 	{ "blockdev", OPT_LIST, "blockdevs", "driver", 1, "DRIVER,node-name=NAME[,k=v…]", "a block node", 0 },
 	{ "hda", OPT_TEXTS, "images", NULL, 0, "FILE", "the same as FILE without an option", 0 },
 	{ "chardev", OPT_LIST, "chardevs", "backend", 0, "BACKEND,id=ID[,k=v…]", "stdio, pty, file, socket, null", 0 },
