@@ -16,6 +16,8 @@
 
 #define AML_NAME_OP	0x08
 #define AML_BYTE_PREFIX	0x0a
+#define ADDR_MIN_FIXED	BIT(2)	/* general flags */
+#define ADDR_MAX_FIXED	BIT(3)
 
 /* The only place where @what stands in the table. */
 static uint8_t *find_once(uint8_t *t, size_t len, const void *what, size_t n)
@@ -54,7 +56,12 @@ static void set_window(uint8_t *t, uint8_t tag, unsigned int width, uint64_t min
 		at++;
 	}
 	assert(found);
-	/* A window of no bytes: length 0, minimum and maximum too. */
+	/* A window of no bytes: length 0, neither end fixed (table 6.46). The
+	 * granularity keeps iasl from taking it for a placeholder. */
+	if (size == 0) {
+		found[4] &= (uint8_t)~(ADDR_MIN_FIXED | ADDR_MAX_FIXED);
+		put_le(found + 6, width, 0xfff);
+	}
 	put_le(found + 6 + width, width, size ? base : 0);
 	put_le(found + 6 + 2 * width, width, size ? base + size - 1 : 0);
 	put_le(found + 6 + 4 * width, width, size);

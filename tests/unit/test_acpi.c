@@ -1,0 +1,250 @@
+/*
+ * ACPI tables: checksums, the chain from the root pointer, what the values say,
+ * and that Intel's own disassembler and compiler take them without complaint.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/arch/x86/layout.h"
+#include "vmm/arch/x86/x86.h"
+#include "vmm/base/util.h"
+#include "vmm/core/gmem.h"
+
+#define RAM	(16 * MIB)
+#define BASE	(15 * MIB)
+
+struct env {
+	struct gmem *gm;
+	uint8_t *host;
+	struct x86_topology topo;
+	struct acpi_info a;
+	uint64_t rsdp, used;
+	struct err e;
+};
+
+static void env_open(struct env *v, uint32_t cpus)
+{
+	int fd;
+
+	memset(v, 0, sizeof(*v));
+	v->gm = gmem_create();
+	cr_assert_eq(gmem_alloc(v->gm, "ram", RAM, NULL, &fd, &v->host, &v->e), 0);
+	cr_assert_eq(gmem_add_region(v->gm, 0, RAM, v->host, fd, 0, false, &v->e), 0);
+	v->topo = (struct x86_topology){ cpus, 1, 1, cpus, 1 };
+	v->a = (struct acpi_info){
+		.topo = &v->topo, .cpus = cpus, .ecam_base = X86_ECAM_BASE, .buses = 255,
+		.mmio32_base = X86_MMIO32_BASE,
+		.mmio32_size = X86_MMIO32_END - X86_MMIO32_BASE,
+		.mmio64_base = 32 * GIB, .mmio64_size = 256 * GIB,
+		.pio_base = X86_PIO_BASE, .pio_size = X86_PIO_SIZE,
+		.pm_base = X86_PM_BASE, .sci_irq = X86_SCI_IRQ,
+		.pci_gsi_base = X86_PCI_GSI_BASE, .serial_ports = 1, .rtc = true,
+	};
+}
+
+static void build(struct env *v)
+{
+	cr_assert_eq(acpi_build(v->gm, &v->a, BASE, MIB, &v->rsdp, &v->used, &v->e), 0,
+		     "%s", v->e.text);
+}
+
+static uint8_t sum(const uint8_t *p, size_t len)
+{
+	uint8_t s = 0;
+
+	while (len--)
+		s = (uint8_t)(s + *p++);
+	return s;
+}
+
+static const uint8_t *table(const struct env *v, const char *sig)
+{
+	const uint8_t *xsdt = v->host + get_le64(v->host + v->rsdp + 24);
+	uint32_t n = (get_le32(xsdt + 4) - 36) / 8;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const uint8_t *t = v->host + get_le64(xsdt + 36 + i * 8);
+
+		if (!memcmp(t, sig, 4))
+			return t;
+	}
+	if (!memcmp(sig, "DSDT", 4))
+		return v->host + get_le64(table(v, "FACP") + 140);
+	return NULL;
+}
+
+/* The table through `iasl -d`, and the text through iasl again; returns the
+ * text, to be freed. */
+static char *round_trip(const struct env *v, const char *sig)
+{
+	const uint8_t *t = table(v, sig);
+	char dir[] = "/tmp/roost-acpi-XXXXXX", cmd[512];
+	char *text = calloc(1, 256 * 1024);
+	FILE *f;
+
+	cr_assert(t && text && mkdtemp(dir));
+	snprintf(cmd, sizeof(cmd), "%s/t.aml", dir);
+	f = fopen(cmd, "w");
+	cr_assert(f && fwrite(t, get_le32(t + 4), 1, f) == 1);
+	fclose(f);
+	/* -we: a warning is an error */
+	snprintf(cmd, sizeof(cmd),
+		 "cd %s && iasl -d t.aml >log 2>&1 && ! grep -iE 'error|warning|invalid' t.dsl && "
+		 "iasl -we -vr -p out t.dsl >>log 2>&1", dir);
+	cr_expect_eq(system(cmd), 0, "iasl refuses %s, see %s/log", sig, dir);
+	snprintf(cmd, sizeof(cmd), "%s/t.dsl", dir);
+	f = fopen(cmd, "r");
+	cr_assert(f && fread(text, 1, 256 * 1024 - 1, f) > 0);
+	fclose(f);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	cr_assert_eq(system(cmd), 0);
+	return text;
+}
+
+Test(acpi, every_table_sums_up_to_zero)
+{
+	static const char *const sigs[] = { "FACP", "APIC", "MCFG", "WAET", "DSDT" };
+	struct env v;
+
+	env_open(&v, 4);
+	build(&v);
+	cr_expect_eq(sum(v.host + v.rsdp, 20), 0);
+	cr_expect_eq(sum(v.host + v.rsdp, 36), 0);
+	for (size_t i = 0; i < ARRAY_LEN(sigs); i++) {
+		const uint8_t *t = table(&v, sigs[i]);
+
+		cr_assert(t, "%s", sigs[i]);
+		cr_expect_eq(sum(t, get_le32(t + 4)), 0, "%s", sigs[i]);
+	}
+	gmem_destroy(v.gm);
+}
+
+Test(acpi, root_pointer_is_where_systems_search)
+{
+	struct env v;
+
+	env_open(&v, 1);
+	build(&v);
+	cr_expect_geq(v.rsdp, 0xe0000);
+	cr_expect_lt(v.rsdp, 0x100000);
+	cr_expect_eq(v.rsdp % 16, 0);
+	cr_expect_arr_eq(v.host + v.rsdp, "RSD PTR ", 8);
+	gmem_destroy(v.gm);
+}
+
+Test(acpi, facs_is_aligned)
+{
+	struct env v;
+	uint32_t facs;
+
+	env_open(&v, 1);
+	build(&v);
+	facs = get_le32(table(&v, "FACP") + 36);
+	cr_expect_eq(facs % 64, 0);
+	cr_expect_arr_eq(v.host + facs, "FACS", 4);
+	gmem_destroy(v.gm);
+}
+
+Test(acpi, dsdt_survives_iasl)
+{
+	struct env v;
+	char *text;
+
+	env_open(&v, 2);
+	build(&v);
+	text = round_trip(&v, "DSDT");
+	cr_expect(strstr(text, "0x0000000800000000"), "64-bit window base");
+	cr_expect(strstr(text, "0x00000047FFFFFFFF"), "64-bit window end");
+	cr_expect(strstr(text, "Name (STC1, 0x0F)"));
+	cr_expect(strstr(text, "Name (STC2, Zero)") || strstr(text, "Name (STC2, 0x00)"));
+	cr_expect(strstr(text, "Name (STKB, 0x00)"));
+	cr_expect(strstr(text, "Name (STPV, 0x00)"));
+	free(text);
+	gmem_destroy(v.gm);
+}
+
+Test(acpi, dsdt_without_64bit_window_survives_iasl)
+{
+	struct env v;
+
+	env_open(&v, 1);
+	v.a.mmio64_base = v.a.mmio64_size = 0;
+	v.a.pvpanic = v.a.i8042 = true;
+	build(&v);
+	free(round_trip(&v, "DSDT"));
+	gmem_destroy(v.gm);
+}
+
+Test(acpi, other_tables_survive_iasl)
+{
+	struct env v;
+
+	env_open(&v, 255);
+	build(&v);
+	free(round_trip(&v, "FACP"));
+	free(round_trip(&v, "APIC"));
+	free(round_trip(&v, "MCFG"));
+	free(round_trip(&v, "WAET"));
+	gmem_destroy(v.gm);
+}
+
+Test(acpi, fadt_says_what_is_there)
+{
+	struct env v;
+	const uint8_t *t;
+
+	env_open(&v, 1);
+	build(&v);
+	t = table(&v, "FACP");
+	cr_expect_eq(get_le16(t + 109), 0x5);		/* legacy devices, no VGA */
+	cr_expect_eq(get_le32(t + 48), 0);		/* no SMI command */
+	cr_expect_eq(get_le64(t + 120), 0xcf9);
+	cr_expect_eq(get_le64(t + 152), X86_PM_BASE);
+	cr_expect_eq(get_le32(t + 56), X86_PM_BASE);
+	v.a.i8042 = true;
+	v.a.rtc = false;
+	build(&v);
+	cr_expect_eq(get_le16(table(&v, "FACP") + 109), 0x27);
+	gmem_destroy(v.gm);
+}
+
+Test(acpi, madt_lists_every_cpu_and_the_overrides)
+{
+	struct env v;
+	const uint8_t *t, *p;
+	unsigned int cpus = 0, ioapics = 0, overrides = 0;
+
+	env_open(&v, 12);
+	v.topo = (struct x86_topology){ 12, 2, 1, 3, 2 };
+	build(&v);
+	t = table(&v, "APIC");
+	for (p = t + 44; p < t + get_le32(t + 4); p += p[1]) {
+		cr_assert_gt(p[1], 1);
+		if (p[0] == 0) {
+			cr_expect_eq(p[2], cpus);
+			cr_expect_eq(p[3], x86_apic_id(&v.topo, cpus));
+			cpus++;
+		}
+		ioapics += p[0] == 1;
+		overrides += p[0] == 2;
+	}
+	cr_expect_eq(p, t + get_le32(t + 4));
+	cr_expect_eq(cpus, 12);
+	cr_expect_eq(ioapics, 1);
+	cr_expect_eq(overrides, 2);
+	gmem_destroy(v.gm);
+}
+
+Test(acpi, area_too_small_is_an_error)
+{
+	struct env v;
+
+	env_open(&v, 4);
+	cr_expect_eq(acpi_build(v.gm, &v.a, BASE, 2048, &v.rsdp, &v.used, &v.e), -ENOSPC);
+	cr_expect(strstr(v.e.text, "2048 bytes"), "%s", v.e.text);
+	gmem_destroy(v.gm);
+}
