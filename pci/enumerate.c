@@ -76,8 +76,10 @@ static int number_bridge(struct plan *pl, struct pci_dev *p, int primary, int *n
 	*next = MAX(*next, sec + (int)br->bus_reserve + 1);
 	if (*next - 1 > pl->r->win.buses)
 		return err_set(e, -ENOSPC,
-			       "%s '%s' needs the bus numbers %d to %d, but %d is the last; use fewer ports or less bus-reserve",
-			       p->dev.type->name, p->dev.path, sec, *next - 1, pl->r->win.buses);
+			       "%s '%s' needs the bus numbers %d to %d, but %d is the last; "
+			       "use fewer ports or less bus-reserve",
+			       p->dev.type->name, p->dev.path, sec, *next - 1,
+			       pl->r->win.buses);
 	pci_poke8(p, PCI_PRIMARY_BUS, (uint8_t)primary);
 	pci_poke8(p, PCI_SECONDARY_BUS, (uint8_t)sec);
 	pci_poke8(p, PCI_SUBORDINATE_BUS, (uint8_t)(*next - 1));
@@ -94,7 +96,8 @@ static int check_slots(const struct pci_root *r, struct err *e)
 		for (i = 0; i < 256; i++)
 			if (b->slot[i] && !b->slot[i & ~7])
 				return err_set(e, -EINVAL,
-					       "%s: slot %x on '%s' has a function %d but no function 0, so no guest would find it",
+					       "%s: slot %x on '%s' has a function %d but no "
+					       "function 0, so no guest would find it",
 					       b->slot[i]->dev.path, i >> 3, b->name, i & 7);
 	return 0;
 }
@@ -252,7 +255,8 @@ static int no_space(const struct plan *pl, const struct item *x, enum pci_space 
 	char name[16];
 
 	return err_set(e, -ENOSPC,
-		       "%s '%s' (%s) needs %llu KiB of %s space%s, which do not fit into the machine's %llu KiB",
+		       "%s '%s' (%s) needs %llu KiB of %s space%s, which do not fit into "
+		       "the machine's %llu KiB",
 		       x->p->dev.type->name, x->p->dev.path, pci_name(x->p, name),
 		       (unsigned long long)align_up(x->size, KIB) / KIB, space_words[s],
 		       x->bar < 0 ? " for what is behind it" : "",

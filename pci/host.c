@@ -92,7 +92,8 @@ static uint64_t cf8_read(struct bus_win *w, uint64_t off, unsigned int width)
 		return cf8_addr_read(r, off, width);
 	if (!(a & CF8_ENABLE) || off + width > CF8_DATA + 4)
 		return UINT64_MAX;
-	return pci_config_read(r, (uint16_t)(a >> 8), (uint16_t)((a & 0xfc) + off - CF8_DATA), width);
+	return pci_config_read(r, (uint16_t)(a >> 8),
+			       (uint16_t)((a & 0xfc) + off - CF8_DATA), width);
 }
 
 static void cf8_write(struct bus_win *w, uint64_t off, unsigned int width, uint64_t val)

@@ -249,7 +249,8 @@ void pci_each(struct pci_root *r, void (*fn)(struct pci_dev *p, void *arg), void
 /* A config access by bus/devfn, as ECAM and CF8 do it. @len 1 to 4 within
  * the function; absent functions read all ones. Takes the root's lock. */
 uint32_t pci_config_read(struct pci_root *r, uint16_t bdf, uint16_t off, unsigned int len);
-void pci_config_write(struct pci_root *r, uint16_t bdf, uint16_t off, unsigned int len, uint32_t val);
+void pci_config_write(struct pci_root *r, uint16_t bdf, uint16_t off, unsigned int len,
+		      uint32_t val);
 
 /* Device types of this folder, for the list of types. */
 extern const struct dev_type pcie_root_port_type;	/* "pcie-root-port" */

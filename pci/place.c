@@ -10,6 +10,7 @@
  * first empty slot. Whether function 0 exists is known only when all devices
  * are there, so enumeration checks that.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -49,11 +50,13 @@ static int check_kind(const struct pci_dev *p, const struct pci_ops *ops,
 			       p->dev.path, p->dev.type->name, b->name);
 	if (ops->conventional && b->bridge && b->express)
 		return err_set(e, -EINVAL,
-			       "%s: %s is a conventional PCI device, '%s' takes PCIe devices only; use 'pcie.0' or a pcie-pci-bridge",
+			       "%s: %s is a conventional PCI device, '%s' takes PCIe "
+			       "devices only; use 'pcie.0' or a pcie-pci-bridge",
 			       p->dev.path, p->dev.type->name, b->name);
 	if (ops->express_only && !b->express)
 		return err_set(e, -EINVAL,
-			       "%s: %s is a PCIe device, '%s' is a conventional PCI bus; use 'pcie.0' or a pcie-root-port",
+			       "%s: %s is a PCIe device, '%s' is a conventional PCI bus; "
+			       "use 'pcie.0' or a pcie-root-port",
 			       p->dev.path, p->dev.type->name, b->name);
 	return 0;
 }
@@ -61,6 +64,16 @@ static int check_kind(const struct pci_dev *p, const struct pci_ops *ops,
 static int bad_addr(const struct pci_dev *p, const char *why, struct err *e)
 {
 	return err_set(e, -EINVAL, "%s: addr=%s: %s", p->dev.path, p->addr, why);
+}
+
+/* Digits only: strtoul() alone would take signs and blanks. */
+static bool parse_hex(const char *text, char **end, unsigned long *val)
+{
+	*end = (char *)text;
+	if (!isxdigit((unsigned char)*text))
+		return false;
+	*val = strtoul(text, end, 16);
+	return true;
 }
 
 /* -> *devfn, or -1 for "any". */
@@ -79,16 +92,11 @@ static int parse_addr(const struct pci_dev *p, int *devfn, struct err *e)
 		*devfn = (int)json_integer_value(j);
 		return 0;
 	}
-	slot = strtoul(p->addr, &end, 16);
-	if (end == p->addr || (*end && *end != '.'))
-		return bad_addr(p, "expected SLOT or SLOT.FUNCTION in hexadecimal, as in 3 or 1f.2", e);
-	if (*end == '.') {
-		const char *at = end + 1;
-
-		fn = strtoul(at, &end, 16);
-		if (end == at || *end)
-			return bad_addr(p, "expected a function 0..7 after the dot", e);
-	}
+	if (!parse_hex(p->addr, &end, &slot) || (*end && *end != '.'))
+		return bad_addr(p, "expected SLOT or SLOT.FUNCTION in hexadecimal, "
+				"as in 3 or 1f.2", e);
+	if (*end == '.' && (!parse_hex(end + 1, &end, &fn) || *end))
+		return bad_addr(p, "expected a function 0..7 after the dot", e);
 	if (slot > 0x1f)
 		return bad_addr(p, "the slot must be 0..1f (hexadecimal)", e);
 	if (fn > 7)
@@ -133,11 +141,13 @@ static int check_functions(const struct pci_dev *p, const struct pci_bus *b, int
 
 	if ((devfn & 7) && zero && !zero->multifunction)
 		return err_set(e, -EINVAL,
-			       "%s: function %d of slot %x on '%s' needs multifunction=on at function 0, which is '%s'",
+			       "%s: function %d of slot %x on '%s' needs multifunction=on "
+			       "at function 0, which is '%s'",
 			       p->dev.path, devfn & 7, devfn >> 3, b->name, zero->dev.path);
 	if (!(devfn & 7) && !p->multifunction && !slot_empty(b, devfn >> 3))
 		return err_set(e, -EINVAL,
-			       "%s: slot %x on '%s' has other functions already, so its function 0 needs multifunction=on",
+			       "%s: slot %x on '%s' has other functions already, so its "
+			       "function 0 needs multifunction=on",
 			       p->dev.path, devfn >> 3, b->name);
 	return 0;
 }

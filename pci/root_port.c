@@ -71,7 +71,8 @@ static int choose_slot(struct root_port *rp, struct err *e)
 		return 0;
 	if (json_object_get(d->args, "slot"))
 		return err_set(e, -EBUSY,
-			       "%s: slot=%u: '%s' has this slot of chassis %u; give one of them another slot or chassis",
+			       "%s: slot=%u: '%s' has this slot of chassis %u; give one of "
+			       "them another slot or chassis",
 			       d->path, rp->slot, other->b.pci.dev.path, rp->chassis);
 	while (find_slot(rp, rp->slot))
 		if (++rp->slot > SLOT_MAX)
