@@ -111,12 +111,13 @@ static int size_fd(int fd, const char *id, uint64_t size,
 }
 
 /* The unit that mappings of @fd come in: a huge page or an ordinary one. */
-static uint64_t page_size_of(int fd)
+static uint64_t page_size_of(int fd, const struct gmem_backing *how)
 {
 	const long hugetlbfs_magic = 0x958458f6;	/* linux/magic.h */
 	struct statfs fs;
 
-	if (fstatfs(fd, &fs) == 0 && fs.f_type == hugetlbfs_magic)
+	if ((how->hugepages || how->path) && fstatfs(fd, &fs) == 0 &&
+	    fs.f_type == hugetlbfs_magic)
 		return (uint64_t)fs.f_bsize;
 	return (uint64_t)sysconf(_SC_PAGESIZE);
 }
@@ -255,7 +256,7 @@ static int make_map(struct gmem_map *m, const char *id, const struct gmem_backin
 	m->fd = how->path ? open_path(id, how->path, e) : open_memfd(id, how, e);
 	if (m->fd < 0)
 		return m->fd;
-	page = page_size_of(m->fd);
+	page = page_size_of(m->fd, how);
 	m->size = align_up(wanted, page);
 	if (page >= 2 * MIB && m->size != wanted)
 		return err_set(e, -EINVAL, "memory '%s' of %llu KiB is not a multiple "
