@@ -8,6 +8,7 @@
 #define VMM_ARCH_X86_ARCH_H
 
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -64,7 +65,8 @@ struct x86_platform {
 	struct dev dev;
 	int vm_fd;			/* borrowed from struct kvm */
 	bool split;
-	struct kvm_irq_routing *routes;	/* irq.c's route lock */
+	pthread_mutex_t route_lock;	/* a leaf */
+	struct kvm_irq_routing *routes;	/* route_lock */
 	uint32_t route_room;
 	const struct x86_ioapic_ops *ioapic;	/* split only */
 	void *ioapic_arg;

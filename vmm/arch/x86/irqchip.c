@@ -98,9 +98,8 @@ static void route_fill(struct kvm_irq_routing_entry *r, uint32_t gsi, const stru
 }
 
 /* Takes the whole table to the kernel; on failure nothing has changed. */
-static int route_set(struct irqchip *c, uint32_t gsi, const struct irq_msg *m)
+static int route_change(struct x86_platform *x, uint32_t gsi, const struct irq_msg *m)
 {
-	struct x86_platform *x = irq_arg(c);
 	struct kvm_irq_routing_entry *r = route_find(x, gsi), old;
 	bool is_new = !r;
 	int ret;
@@ -121,6 +120,22 @@ static int route_set(struct irqchip *c, uint32_t gsi, const struct irq_msg *m)
 	else if (ret < 0)
 		*r = old;
 	return ret;
+}
+
+static int route_set(struct irqchip *c, uint32_t gsi, const struct irq_msg *m)
+{
+	struct x86_platform *x = irq_arg(c);
+	int ret;
+
+	pthread_mutex_lock(&x->route_lock);
+	ret = route_change(x, gsi, m);
+	pthread_mutex_unlock(&x->route_lock);
+	return ret;
+}
+
+int x86_ioapic_route(struct vm *vm, uint32_t pin, const struct irq_msg *m)
+{
+	return route_set(vm->irq, pin, m);
 }
 
 static int set_irqfd(struct irqchip *c, uint32_t gsi, int fd, int resample_fd, bool on)
@@ -216,10 +231,17 @@ static void enable_x2apic_ids(struct x86_platform *x)
 
 static int platform_reset(struct dev *d);
 
+static int platform_init(struct dev *d, struct err *e)
+{
+	pthread_mutex_init(&DEV_OF(d, struct x86_platform)->route_lock, NULL);
+	return 0;
+}
+
 static void platform_fini(struct dev *d)
 {
 	struct x86_platform *x = DEV_OF(d, struct x86_platform);
 
+	pthread_mutex_destroy(&x->route_lock);
 	free(x->routes);
 	free(x->msr_index);
 	free(x->cpuid);
@@ -228,7 +250,7 @@ static void platform_fini(struct dev *d)
 static const struct dev_type platform_type = {
 	.name = "x86-platform", .help = "interrupt controllers and CPU state in KVM",
 	.size = sizeof(struct x86_platform), .flags = DEV_BUILTIN,
-	.ops = { .fini = platform_fini, .reset = platform_reset },
+	.ops = { .init = platform_init, .fini = platform_fini, .reset = platform_reset },
 };
 
 static int msr_index_load(struct kvm *k, struct x86_platform *x, struct err *e)

@@ -54,6 +54,10 @@ struct x86_ioapic_ops {
 };
 bool x86_irqchip_is_split(const struct vm *vm);
 void x86_ioapic_connect(struct vm *vm, const struct x86_ioapic_ops *ops, void *arg);
+/* Have KVM report EOIs of the vector in @m for @pin; NULL: no longer. Waits
+ * for readers in the kernel: no lock that the data path takes. */
+struct irq_msg;
+int x86_ioapic_route(struct vm *vm, uint32_t pin, const struct irq_msg *m);
 
 /* Create vm->vcpu[] with CPUID, MSRs, APIC ids. */
 int x86_cpus_create(struct vm *vm, const struct x86_topology *t,
