@@ -88,7 +88,9 @@ static void pci_stop(struct dev *d)
 
 	pthread_mutex_lock(&r->lock);
 	p->visible = false;
+	pthread_mutex_lock(&d->lock);	/* for the moved callbacks */
 	pci_bars_unmap(p);
+	pthread_mutex_unlock(&d->lock);
 	if (p->child)
 		pci_routes_update(r);
 	update_port(p->bus);
