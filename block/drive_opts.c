@@ -110,9 +110,10 @@ static int check_protocol(const char *file, struct err *e)
 
 	for (size_t i = 0; i < ARRAY_LEN(protocols); i++)
 		if (strncmp(file, protocols[i], strlen(protocols[i])) == 0 && strchr(file, ':'))
-			return err_set(e, -ENOTSUP, "file=%.128s names a protocol that this build "
-				       "does not support; give a local file or block device, or write "
-				       "./%.32s… if that is a file's name", file, file);
+			return err_set(e, -ENOTSUP, "file=%.128s names a protocol that "
+				       "this build does not support; give a local file or block "
+				       "device, or write ./%.32s… if that is a file's name",
+				       file, file);
 	return 0;
 }
 
@@ -121,8 +122,8 @@ static int check_opts(const struct drive_opts *o, struct err *e)
 	if (!o->file)
 		return err_set(e, -EINVAL, "file= is missing");
 	if (o->iface > DRIVE_IF_PFLASH)
-		return err_set(e, -ENOTSUP, "if=%s is not supported; use if=virtio, or if=none with a "
-			       "-device that names the drive", iface_words[o->iface]);
+		return err_set(e, -ENOTSUP, "if=%s is not supported; use if=virtio, or if=none "
+			       "with a -device that names the drive", iface_words[o->iface]);
 	if (o->media)
 		return err_set(e, -ENOTSUP, "media=cdrom is not supported; give the image as a "
 			       "read-only disk with readonly=on");
@@ -149,8 +150,8 @@ static int check_format(const struct drive_opts *o, struct err *e)
 	looks = graph_detect_format(graph_path(o->file));
 	if (looks)
 		return err_set(e, -EINVAL, "%s looks like a %s image, and no format= is given; "
-			       "convert it to raw, or state format=raw to give the guest these very "
-			       "bytes", o->file, looks);
+			       "convert it to raw, or state format=raw to give the guest these "
+			       "very bytes", o->file, looks);
 	log_warn("disk '%s': no format= given, %s is taken as raw; state format=raw to say so",
 		 o->id, o->file);
 	return 0;

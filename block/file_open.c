@@ -74,10 +74,26 @@ static bool may_fall_back(int err)
 	return err == EACCES || err == EPERM || err == EROFS;
 }
 
+/* open(2) with the node's flags. A write-protected device opens for writing,
+ * and then refuses each write: found out here. */
+static int try_open(struct file_node *f)
+{
+	int flags = O_CLOEXEC | O_NOCTTY | (f->n.cache_direct ? O_DIRECT : 0);
+	int ro = 0;
+
+	f->fd = open(f->n.filename, flags | (f->n.read_only ? O_RDONLY : O_RDWR));
+	if (f->fd < 0)
+		return -errno;
+	if (f->device && !f->n.read_only && ioctl(f->fd, BLKROGET, &ro) == 0 && ro) {
+		fd_close(&f->fd);
+		return -EROFS;
+	}
+	return 0;
+}
+
 int file_open_path(struct file_node *f, struct err *e)
 {
 	const char *path = f->n.filename;
-	int flags = O_CLOEXEC | O_NOCTTY | (f->n.cache_direct ? O_DIRECT : 0);
 	struct stat st;
 	int r;
 
@@ -88,13 +104,13 @@ int file_open_path(struct file_node *f, struct err *e)
 	r = check_type(f, &st, path, e);
 	if (r)
 		return r;
-	f->fd = open(path, flags | (f->n.read_only ? O_RDONLY : O_RDWR));
-	if (f->fd < 0 && f->n.auto_read_only && !f->n.read_only && may_fall_back(errno)) {
+	r = try_open(f);
+	if (r && f->n.auto_read_only && !f->n.read_only && may_fall_back(-r)) {
 		f->n.read_only = true;
-		f->fd = open(path, flags | O_RDONLY);
+		r = try_open(f);
 	}
-	if (f->fd < 0)
-		return explain_open(f, path, errno, e);
+	if (r)
+		return explain_open(f, path, -r, e);
 	/* The name may mean another file by now. */
 	if (fstat(f->fd, &st) < 0)
 		return err_sys(e, -errno, "cannot examine %s", path);
@@ -181,8 +197,8 @@ int file_probe_align(struct file_node *f, struct err *e)
 			       f->n.request_align);
 	/* The last unit could neither be read nor written whole. */
 	if (f->n.bytes % BLOCK_SECTOR == 0 && f->n.bytes % f->n.request_align)
-		return err_set(e, -EINVAL, "%s is %" PRIu64 " bytes long, but its disk takes direct "
-			       "I/O in units of %" PRIu32 " bytes; use cache=writeback, or make it "
+		return err_set(e, -EINVAL, "%s is %" PRIu64 " bytes long, but its disk takes "
+			       "direct I/O in units of %" PRIu32 " bytes; use cache=writeback, or make it "
 			       "longer with 'truncate -s %%%" PRIu32 " %s'", f->n.filename,
 			       f->n.bytes, f->n.request_align, f->n.request_align, f->n.filename);
 	return 0;

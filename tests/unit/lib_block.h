@@ -33,6 +33,8 @@ int bt_blockdev(struct bt *t, const char *text);
 const char *bt_error(void);
 /* A file of @bytes as drive "d0" with @more options, open for writing. */
 void bt_disk(struct bt *t, uint64_t bytes, const char *more);
+/* The same on a file or device that is there. */
+void bt_open(struct bt *t, const char *file, const char *more);
 struct file_node *bt_file_node(struct bt *t);
 
 /* One request, waited for. */
@@ -47,5 +49,10 @@ struct bt_req {
 void bt_submit(struct bt *t, struct bt_req *q, enum block_op op, uint64_t off, void *buf,
 	       size_t len, uint32_t flags);
 void bt_wait(struct bt *t, struct bt_req *q);
+void bt_on_done(struct block_req *r, int ret);	/* of a struct bt_req */
+
+/* Random requests that never overlap each other, many in flight, on the first
+ * 256 KiB of a disk that bt_file() filled; memory is @shift bytes off. */
+void bt_integrity(struct bt *t, unsigned int shift, unsigned int max_sectors);
 
 #endif

@@ -34,183 +34,42 @@ static void disk(enum loop_aio aio, const char *opts)
 
 /* ---- integrity against a shadow ---- */
 
-#define SLOTS	24
-#define ROUNDS	1500
-
-struct slot {
-	struct bt_req q;		/* first */
-	uint8_t *mem;
-	uint64_t off;
-	size_t len;
-	bool busy;
-};
-
-static unsigned int seed = 1;
-
-static unsigned int rnd(unsigned int n)
-{
-	seed = seed * 1664525u + 1013904223u;
-	return (seed >> 8) % n;
-}
-
-static bool overlaps_busy(const struct slot *s, uint64_t off, size_t len)
-{
-	for (int i = 0; i < SLOTS; i++)
-		if (s[i].busy && off < s[i].off + s[i].len && s[i].off < off + len)
-			return true;
-	return false;
-}
-
-/* Cut the memory into up to 4 entries, @shift bytes off alignment. */
-static void cut(struct slot *s, unsigned int shift)
-{
-	size_t left = s->len, at = 0;
-	int n = 0;
-
-	for (; left > 0; n++) {
-		size_t part = n == 3 ? left : MIN(left, (size_t)(1 + rnd(8)) * 512);
-
-		s->q.iov[n] = (struct iovec){ s->mem + shift + at, part };
-		at += part;
-		left -= part;
-	}
-	s->q.r.iovcnt = n;
-}
-
-static void check_read(const struct slot *s, const uint8_t *shadow)
-{
-	uint8_t *flat = malloc(s->len);
-
-	iov_to_buf(s->q.iov, s->q.r.iovcnt, 0, flat, s->len);
-	cr_assert_arr_eq(flat, shadow + s->off, s->len, "wrong data at %lu, %zu bytes",
-			 (unsigned long)s->off, s->len);
-	free(flat);
-}
-
-static void start(struct slot *s, uint8_t *shadow, unsigned int round, unsigned int shift)
-{
-	static const enum block_op ops[] = {
-		BLOCK_READ, BLOCK_READ, BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE_ZEROES
-	};
-	enum block_op op = ops[rnd(ARRAY_LEN(ops))];
-
-	if (op == BLOCK_WRITE)
-		for (size_t i = 0; i < s->len; i++)
-			s->mem[shift + i] = shadow[s->off + i] = bt_byte(s->off + i, round);
-	if (op == BLOCK_WRITE_ZEROES)
-		memset(shadow + s->off, 0, s->len);
-	memset(&s->q.r, 0, sizeof(s->q.r));
-	cut(s, shift);
-	s->q.r.op = op;
-	s->q.r.flags = rnd(4) == 0 && op != BLOCK_READ ? BLOCK_FUA : 0;
-	s->q.r.flags |= rnd(2) ? BLOCK_UNMAP : 0;
-	s->q.r.offset = s->off;
-	s->q.r.bytes = s->len;
-	s->q.r.iov = s->q.iov;
-	s->q.r.loop = t.loop;
-	s->q.done = 0;
-	s->busy = true;
-	drive_submit(t.d, &s->q.r);
-}
-
-static void on_done(struct block_req *r, int ret)
-{
-	struct bt_req *q = container_of(r, struct bt_req, r);
-
-	q->ret = ret;
-	q->done++;
-}
-
-static void reap(struct slot *slots, uint8_t *shadow)
-{
-	for (int i = 0; i < SLOTS; i++) {
-		struct slot *s = &slots[i];
-
-		if (!s->busy || !s->q.done)
-			continue;
-		cr_assert_eq(s->q.ret, 0, "op %d at %lu: %d", s->q.r.op, (unsigned long)s->off,
-			     s->q.ret);
-		if (s->q.r.op == BLOCK_READ)
-			check_read(s, shadow);
-		s->busy = false;
-	}
-}
-
-/* Random requests that never overlap each other, many in flight. */
-static void integrity(unsigned int shift, unsigned int max_sectors)
-{
-	struct slot *slots = calloc(SLOTS, sizeof(*slots));
-	uint8_t *shadow = malloc(DISK), *back = malloc(DISK);
-	unsigned int round = 0;
-
-	for (size_t i = 0; i < DISK; i++)
-		shadow[i] = bt_byte(i, 0);
-	for (int i = 0; i < SLOTS; i++)
-		cr_assert_eq(posix_memalign((void **)&slots[i].mem, 4096, 512 * max_sectors + 4096), 0);
-	while (round < ROUNDS) {
-		struct slot *s = &slots[rnd(SLOTS)];
-		size_t len = 512 * (1 + (size_t)rnd(max_sectors));
-		uint64_t off = 512 * (uint64_t)rnd((unsigned int)((DISK - len) / 512 + 1));
-
-		if (!s->busy && !overlaps_busy(slots, off, len)) {
-			s->off = off;
-			s->len = len;
-			start(s, shadow, ++round, shift);
-			s->q.r.done = on_done;
-		} else {
-			loop_turn(t.loop, NS_PER_MS);
-		}
-		reap(slots, shadow);
-	}
-	while (drive_totals(t.d).inflight)
-		loop_turn(t.loop, NS_PER_SEC);
-	reap(slots, shadow);
-	cr_assert_eq(bt_io(&t, BLOCK_READ, 0, back, DISK, 0), 0);
-	cr_assert_arr_eq(back, shadow, DISK, "the disk differs at the end");
-	cr_assert_eq(drive_totals(t.d).errors[BLOCK_WRITE], 0);
-	for (int i = 0; i < SLOTS; i++)
-		free(slots[i].mem);
-	free(slots);
-	free(shadow);
-	free(back);
-}
-
 Test(block_io, test_integrity_uring_buffered)
 {
 	disk(LOOP_AIO_URING, "discard=unmap");
-	integrity(0, 24);
+	bt_integrity(&t, 0, 24);
 }
 
 Test(block_io, test_integrity_threads_buffered)
 {
 	disk(LOOP_AIO_THREADS, "discard=unmap");
-	integrity(0, 24);
+	bt_integrity(&t, 0, 24);
 }
 
 Test(block_io, test_integrity_uring_direct)
 {
 	disk(LOOP_AIO_URING, "cache=none");
-	integrity(0, 24);
+	bt_integrity(&t, 0, 24);
 }
 
 Test(block_io, test_integrity_threads_direct)
 {
 	disk(LOOP_AIO_THREADS, "cache=none");
-	integrity(0, 24);
+	bt_integrity(&t, 0, 24);
 }
 
 Test(block_io, test_integrity_uring_direct_misaligned_memory)
 {
 	disk(LOOP_AIO_URING, "cache=none");
 	bt_file_node(&t)->mem_align = 512;	/* what strict devices want */
-	integrity(1, 24);
+	bt_integrity(&t, 1, 24);
 }
 
 Test(block_io, test_integrity_threads_direct_misaligned_memory)
 {
 	disk(LOOP_AIO_THREADS, "cache=none");
 	bt_file_node(&t)->mem_align = 512;
-	integrity(3, 24);
+	bt_integrity(&t, 3, 24);
 }
 
 /* No such disk is at hand: the node is told that its unit is 4096 bytes, and
@@ -227,14 +86,14 @@ Test(block_io, test_integrity_uring_4k_unit_reads_before_it_writes)
 {
 	disk(LOOP_AIO_URING, "cache=none");
 	pretend_4k();
-	integrity(0, 20);
+	bt_integrity(&t, 0, 20);
 }
 
 Test(block_io, test_integrity_threads_4k_unit_reads_before_it_writes)
 {
 	disk(LOOP_AIO_THREADS, "cache=none");
 	pretend_4k();
-	integrity(1, 20);
+	bt_integrity(&t, 1, 20);
 }
 
 Test(block_io, test_integrity_request_larger_than_bounce_buffer)
@@ -351,7 +210,7 @@ Test(block_io, test_read_short_goes_on_where_it_stopped)
 		q.iov[i] = (struct iovec){ back + 512 * (1u << i) - 512, 512u << i };
 	q.iov[4] = (struct iovec){ back + 7680, 512 };
 	q.r = (struct block_req){ .op = BLOCK_READ, .bytes = sizeof(back), .iov = q.iov,
-				  .iovcnt = 5, .done = on_done, .loop = t.loop };
+				  .iovcnt = 5, .done = bt_on_done, .loop = t.loop };
 	drive_submit(t.d, &q.r);
 	for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
 		cr_assert_eq(q.done, 0);
