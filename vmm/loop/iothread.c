@@ -49,6 +49,7 @@ static void *iothread_main(void *arg)
 	struct iothread *t = arg;
 
 	atomic_store(&t->tid, gettid());
+	loop_turn(t->loop, 0);	/* own it before anybody else touches it */
 	sem_post(&t->up);
 	loop_run(t->loop);
 	loop_turn(t->loop, 0);	/* whoever posted before the end is served */
