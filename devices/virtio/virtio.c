@@ -210,21 +210,19 @@ static void queue_start(struct virtio_queue *q)
 
 	if (q->state != VIRTIO_QUEUE_IDLE)
 		return;
-	if (virtq_start(&q->vq, v->pci.dev.vm->mem, &s, &e) < 0) {
-		err_prefix(&e, "queue %u: ", q->index);
+	if (virtq_start(&q->vq_next, v->pci.dev.vm->mem, &s, &e) < 0) {
+		err_prefix(&e, "queue %u", q->index);
 		virtio_broken(v, e.text);
 		return;
 	}
 	trace(virtio_queue_start, "%s queue %u size %u", v->pci.dev.path, q->index, q->size);
 	q->state = VIRTIO_QUEUE_LIVE;
-	q->want_stop = false;
 	loop_post(q->loop, &q->ctl_work);
 }
 
 static void queue_stop(struct virtio_queue *q)
 {
 	q->state = VIRTIO_QUEUE_STOPPING;
-	q->want_stop = true;
 	loop_post(q->loop, &q->ctl_work);
 }
 
@@ -246,17 +244,33 @@ static void queue_stopped(struct virtio_queue *q)
 	pthread_mutex_unlock(&v->pci.dev.lock);
 }
 
+/* Take over a virtq that was started since; returns what the queue shall do. */
+static enum virtio_queue_state take_over(struct virtio_queue *q)
+{
+	enum virtio_queue_state state;
+
+	pthread_mutex_lock(&q->v->pci.dev.lock);
+	state = q->state;
+	if (q->vq_next) {
+		q->vq = q->vq_next;
+		q->vq_next = NULL;
+	}
+	pthread_mutex_unlock(&q->v->pci.dev.lock);
+	return state;
+}
+
+/* The posted work may come late and more than once: what counts is the state. */
 static void ctl_cb(struct loop_work *w)
 {
 	struct virtio_queue *q = queue_of_ctl(w);
+	enum virtio_queue_state state = take_over(q);
 
-	if (!q->vq)
-		return;
-	if (!q->want_stop) {
+	if (state == VIRTIO_QUEUE_LIVE && !q->running) {
 		q->running = true;
 		queue_serve(q);		/* buffers may have come before us */
-		return;
 	}
+	if (state != VIRTIO_QUEUE_STOPPING)
+		return;
 	q->running = false;
 	if (!q->cancelled) {
 		q->cancelled = true;
@@ -625,8 +639,7 @@ static void unwatch_cb(void *arg)
 	struct virtio_queue *q = arg;
 
 	loop_event_del(&q->kick);
-	if (q->vq && q->want_stop)
-		ctl_cb(&q->ctl_work);
+	ctl_cb(&q->ctl_work);
 }
 
 static void nothing_cb(void *arg)

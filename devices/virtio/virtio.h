@@ -88,12 +88,12 @@ struct virtio_queue {
 	_Atomic uint16_t vector;
 	/* device lock */
 	enum virtio_queue_state state;
-	/* loop; vq is made by the starting thread before it posts ctl_work */
+	struct virtq *vq_next;		/* started, not yet taken by the loop */
+	/* loop */
 	struct virtq *vq;
 	bool running;			/* kicks are served, pushes are shown */
 	bool cancelled;			/* ops->cancel has been called */
 	uint16_t budget;		/* chains this turn may still pop */
-	_Atomic bool want_stop;
 	struct loop_work ctl_work, kick_work, flush_work;
 	uint64_t kicks, interrupts, requests;	/* statistics */
 };

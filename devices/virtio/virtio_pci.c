@@ -254,32 +254,33 @@ static void queue_reset_wr(struct dev *d, const struct reg *r, uint32_t i, uint6
 #define RW32	0xffffffffull
 #define RW64	UINT64_MAX
 
-const struct reg virtio_common_regs[] = {
-	/* name		off				width reset wmask w1c */
-	{ "device_feature_select", VIRTIO_PCI_COMMON_DFSELECT,	4, 0, RW32, 0 },
-	{ "device_feature",	VIRTIO_PCI_COMMON_DF,		4, 0, 0, 0, .rd = device_feature_rd },
-	{ "driver_feature_select", VIRTIO_PCI_COMMON_GFSELECT,	4, 0, RW32, 0 },
-	{ "driver_feature",	VIRTIO_PCI_COMMON_GF,		4, 0, RW32, 0,
+static const struct reg common_regs[] = {
+	/* name, off, width, reset, wmask, w1c */
+	{ "device_feature_select", VIRTIO_PCI_COMMON_DFSELECT, 4, 0, RW32, 0 },
+	{ "device_feature", VIRTIO_PCI_COMMON_DF, 4, 0, 0, 0, .rd = device_feature_rd },
+	{ "driver_feature_select", VIRTIO_PCI_COMMON_GFSELECT, 4, 0, RW32, 0 },
+	{ "driver_feature", VIRTIO_PCI_COMMON_GF, 4, 0, RW32, 0,
 	  .rd = driver_feature_rd, .wr = driver_feature_wr },
-	{ "config_msix_vector",	VIRTIO_PCI_COMMON_MSIX,		2, 0, RW16, 0,
+	{ "config_msix_vector", VIRTIO_PCI_COMMON_MSIX, 2, 0, RW16, 0,
 	  .rd = config_vector_rd, .wr = config_vector_wr },
-	{ "num_queues",		VIRTIO_PCI_COMMON_NUMQ,		2, 0, 0, 0, .rd = num_queues_rd },
-	{ "device_status",	VIRTIO_PCI_COMMON_STATUS,	1, 0, 0xff, 0,
+	{ "num_queues", VIRTIO_PCI_COMMON_NUMQ, 2, 0, 0, 0, .rd = num_queues_rd },
+	{ "device_status", VIRTIO_PCI_COMMON_STATUS, 1, 0, 0xff, 0,
 	  .rd = status_rd, .wr = status_wr },
-	{ "config_generation",	VIRTIO_PCI_COMMON_CFGGENERATION, 1, 0, 0, 0, .rd = generation_rd },
-	{ "queue_select",	VIRTIO_PCI_COMMON_Q_SELECT,	2, 0, RW16, 0, .wr = queue_select_wr },
-	{ "queue_size",		VIRTIO_PCI_COMMON_Q_SIZE,	2, 0, RW16, 0,
+	{ "config_generation", VIRTIO_PCI_COMMON_CFGGENERATION, 1, 0, 0, 0,
+	  .rd = generation_rd },
+	{ "queue_select", VIRTIO_PCI_COMMON_Q_SELECT, 2, 0, RW16, 0, .wr = queue_select_wr },
+	{ "queue_size", VIRTIO_PCI_COMMON_Q_SIZE, 2, 0, RW16, 0,
 	  .rd = queue_rd, .wr = queue_setup_wr },
-	{ "queue_msix_vector",	VIRTIO_PCI_COMMON_Q_MSIX,	2, 0, RW16, 0,
+	{ "queue_msix_vector", VIRTIO_PCI_COMMON_Q_MSIX, 2, 0, RW16, 0,
 	  .rd = queue_rd, .wr = queue_vector_wr },
-	{ "queue_enable",	VIRTIO_PCI_COMMON_Q_ENABLE,	2, 0, RW16, 0,
+	{ "queue_enable", VIRTIO_PCI_COMMON_Q_ENABLE, 2, 0, RW16, 0,
 	  .rd = queue_rd, .wr = queue_enable_wr },
-	{ "queue_notify_off",	VIRTIO_PCI_COMMON_Q_NOFF,	2, 0, 0, 0, .rd = queue_rd },
-	{ "queue_desc",		VIRTIO_PCI_COMMON_Q_DESCLO,	8, 0, RW64, 0, .wr = queue_setup_wr },
-	{ "queue_driver",	VIRTIO_PCI_COMMON_Q_AVAILLO,	8, 0, RW64, 0, .wr = queue_setup_wr },
-	{ "queue_device",	VIRTIO_PCI_COMMON_Q_USEDLO,	8, 0, RW64, 0, .wr = queue_setup_wr },
-	{ "queue_notif_config_data", VIRTIO_PCI_COMMON_Q_NDATA,	2, 0, 0, 0, .rd = queue_rd },
-	{ "queue_reset",	VIRTIO_PCI_COMMON_Q_RESET,	2, 0, RW16, 0,
+	{ "queue_notify_off", VIRTIO_PCI_COMMON_Q_NOFF, 2, 0, 0, 0, .rd = queue_rd },
+	{ "queue_desc", VIRTIO_PCI_COMMON_Q_DESCLO, 8, 0, RW64, 0, .wr = queue_setup_wr },
+	{ "queue_driver", VIRTIO_PCI_COMMON_Q_AVAILLO, 8, 0, RW64, 0, .wr = queue_setup_wr },
+	{ "queue_device", VIRTIO_PCI_COMMON_Q_USEDLO, 8, 0, RW64, 0, .wr = queue_setup_wr },
+	{ "queue_notif_config_data", VIRTIO_PCI_COMMON_Q_NDATA, 2, 0, 0, 0, .rd = queue_rd },
+	{ "queue_reset", VIRTIO_PCI_COMMON_Q_RESET, 2, 0, RW16, 0,
 	  .rd = queue_rd, .wr = queue_reset_wr },
 	{ 0 }
 };
@@ -294,7 +295,7 @@ static uint64_t modern_read(struct bus_win *w, uint64_t off, unsigned int width)
 	switch (off & ~(uint64_t)(PAGE - 1)) {
 	case COMMON_OFF:
 		return off + width > COMMON_SIZE ? 0 :
-			reg_read(virtio_common_regs, w->dev, v->transport->common,
+			reg_read(common_regs, w->dev, v->transport->common,
 				 COMMON_SIZE, off, width);
 	case ISR_OFF:
 		return off == ISR_OFF ? virtio_pci_isr_read(v) : 0;
@@ -314,7 +315,7 @@ static void modern_write(struct bus_win *w, uint64_t off, unsigned int width, ui
 	switch (off & ~(uint64_t)(PAGE - 1)) {
 	case COMMON_OFF:
 		if (off + width <= COMMON_SIZE)
-			reg_write(virtio_common_regs, w->dev, v->transport->common,
+			reg_write(common_regs, w->dev, v->transport->common,
 				  COMMON_SIZE, off, width, val);
 		break;
 	case CONFIG_OFF:
@@ -576,7 +577,7 @@ void virtio_pci_detach(struct virtio_dev *v)
 
 void virtio_pci_reset(struct virtio_dev *v)
 {
-	reg_reset(virtio_common_regs, v->transport->common, COMMON_SIZE);
+	reg_reset(common_regs, v->transport->common, COMMON_SIZE);
 	image_load(v);
 	virtio_legacy_reset(v);
 	v->isr = 0;

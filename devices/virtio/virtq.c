@@ -283,10 +283,12 @@ uint16_t virtq_size(const struct virtq *q)
 	return q->size;
 }
 
-void *virtq_slot_priv(struct virtq *q, uint16_t slot)
+struct virtq_chain *virtq_slot(struct virtq *q, uint16_t slot)
 {
+	struct virtq_chain *c = slot_at(q, slot);
+
 	assert(slot < q->size);
-	return (uint8_t *)slot_at(q, slot) + q->priv_off;
+	return c->q ? c : NULL;
 }
 
 void virtq_get_base(const struct virtq *q, uint16_t *avail, uint16_t *used)

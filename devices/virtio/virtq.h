@@ -75,8 +75,9 @@ bool virtq_enable_kick(struct virtq *q);
 
 uint16_t virtq_inflight(const struct virtq *q);
 uint16_t virtq_size(const struct virtq *q);
-/* Every slot's private memory, for the device to initialise once. */
-void *virtq_slot_priv(struct virtq *q, uint16_t slot);
+/* The chain in slot 0..size-1, NULL when the slot is free. For a device that
+ * looks for its requests; their memory was zeroed when the queue started. */
+struct virtq_chain *virtq_slot(struct virtq *q, uint16_t slot);
 
 /* Position state for save and for vhost hand-over: available index, used
  * index (packed: with wrap counters in bit 15). */

@@ -109,6 +109,8 @@ struct word64 {
 
 static inline uint64_t ring_word(const void *p)
 {
+	if ((uintptr_t)p % 8 == 0)
+		return le64toh(__atomic_load_n((const uint64_t *)p, __ATOMIC_RELAXED));
 	return le64toh(((const volatile struct word64 *)p)->v);
 }
 
