@@ -68,12 +68,18 @@ void drv_ring_init(struct drv_ring *r, struct gmem *gm, uint64_t at,
 void drv_put_entry(struct drv_ring *r, uint64_t table, uint32_t i, uint64_t addr,
 		   uint32_t len, uint16_t flags, uint16_t link)
 {
-	struct vring_desc s = { htole64(addr), htole32(len), htole16(flags), htole16(link) };
-	struct vring_packed_desc p = { htole64(addr), htole32(len), htole16(link),
-				       htole16(flags) };
-	gpa_t at = gpa(table + 16ull * i);
+	uint64_t high = r->packed ? (uint64_t)flags << 48 | (uint64_t)link << 32 | len :
+				    (uint64_t)link << 48 | (uint64_t)flags << 32 | len;
+	uint64_t w[2] = { htole64(addr), htole64(high) };
+	uint64_t at = table + 16ull * i, *host = gmem_ptr(r->gm, gpa(at), 16, true);
 
-	assert(gmem_write(r->gm, at, r->packed ? (void *)&p : (void *)&s, 16) == 0);
+	if (!host || (uintptr_t)host % 8) {
+		assert(gmem_write(r->gm, gpa(at), w, 16) == 0);
+		return;
+	}
+	/* The device may be looking: single stores, as a CPU makes them. */
+	__atomic_store_n(host, w[0], __ATOMIC_RELAXED);
+	__atomic_store_n(host + 1, w[1], __ATOMIC_RELAXED);
 }
 
 void drv_put_desc(struct drv_ring *r, uint16_t i, uint64_t addr, uint32_t len,
@@ -138,8 +144,8 @@ static uint16_t split_add(struct drv_ring *r, const struct drv_buf *b, int n)
 			head = d;
 		} else {
 			r->link[at] = d;
-			sdesc(r, at)->next = d;
-			sdesc(r, at)->flags |= VRING_DESC_F_NEXT;
+			sdesc(r, at)->next = htole16(d);
+			sdesc(r, at)->flags |= htole16(VRING_DESC_F_NEXT);
 		}
 		drv_put_desc(r, d, b[i].addr, b[i].len,
 			     b[i].write ? VRING_DESC_F_WRITE : 0, 0);

@@ -7,7 +7,11 @@
 
 #define DEV_LIST(X)		\
 	X(virtio_blk_type)	\
+	X(virtio_blk_modern_type) \
+	X(virtio_blk_transitional_type) \
 	X(virtio_rng_type)	\
+	X(virtio_rng_modern_type) \
+	X(virtio_rng_transitional_type) \
 	X(pcie_root_port_type)	\
 	X(pcie_pci_bridge_type)	\
 	X(isa_serial_type)	\
