@@ -7,7 +7,7 @@ set -euo pipefail
 
 declare -A lists=(
 	[build]="gcc libc6-dev make pkg-config liburing-dev libjansson-dev acpica-tools"
-	[test]="libcriterion-dev universal-ctags git util-linux"
+	[test]="libcriterion-dev universal-ctags git util-linux qemu-utils"
 	[demo]="busybox-static cpio e2fsprogs xz-utils zstd ca-certificates"
 	[lab]="qemu-system-x86 mmdebstrap kmod"
 	[bench]="qemu-system-x86 qemu-utils fio strace binutils"
