@@ -79,6 +79,20 @@ void drive_destroy(struct drive *d)
 	free(d);
 }
 
+int drive_check_size(const struct block_node *n, struct err *e)
+{
+	const char *file = n->filename ? n->filename : n->name;
+
+	if (n->bytes == 0)
+		return err_set(e, -EINVAL, "%s is empty; make it as large as the disk shall be, "
+			       "for example with 'truncate -s 10G %s'", file, file);
+	if (n->bytes % BLOCK_SECTOR)
+		return err_set(e, -EINVAL, "%s is %" PRIu64 " bytes long, which is no multiple of "
+			       "%d; round it up with 'truncate -s %%%d %s'", file, n->bytes,
+			       BLOCK_SECTOR, BLOCK_SECTOR, file);
+	return 0;
+}
+
 static int no_such_drive(struct block_graph *g, const char *name, struct err *e)
 {
 	const char *names[NAMES_MAX + 1], *near;
@@ -97,20 +111,6 @@ static int no_such_drive(struct block_graph *g, const char *name, struct err *e)
 			       name, near);
 	return err_set(e, -ENOENT, "there is no drive or node '%.64s'; add -drive id=%.64s,… or "
 		       "-blockdev node-name=%.64s,…", name, name, name);
-}
-
-static int check_size(const struct block_node *n, struct err *e)
-{
-	const char *file = n->filename ? n->filename : n->name;
-
-	if (n->bytes == 0)
-		return err_set(e, -EINVAL, "%s is empty; make it as large as the disk shall be, "
-			       "for example with 'truncate -s 10G %s'", file, file);
-	if (n->bytes % BLOCK_SECTOR)
-		return err_set(e, -EINVAL, "%s is %" PRIu64 " bytes long, which is no multiple of "
-			       "%d; round it up with 'truncate -s %%%d %s'", file, n->bytes,
-			       BLOCK_SECTOR, BLOCK_SECTOR, file);
-	return 0;
 }
 
 /* The permissions of a guest disk are those of QEMU's: others may read, and
@@ -141,7 +141,7 @@ static int drive_take(struct drive *d, const char *owner, uint32_t flags, struct
 	if ((flags & DRIVE_OPEN_WRITE) && d->read_only)
 		return err_set(e, -EROFS, "%s is read-only; the device would write to it",
 			       d->node->filename ? d->node->filename : d->node->name);
-	r = check_size(d->node, e);
+	r = drive_check_size(d->node, e);
 	if (r == 0)
 		r = take_perms(d, flags, e);
 	if (r)

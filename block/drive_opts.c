@@ -237,6 +237,8 @@ static int add(struct block_graph *g, const struct drive_opts *o, struct err *e)
 	if (r == 0)
 		r = check_format(o, e);
 	if (r == 0)
+		r = drive_check_size(n, e);
+	if (r == 0)
 		r = drive_create(g, o->id, n, &d, e);
 	if (r) {
 		if (n)

@@ -49,12 +49,12 @@ static int explain_open(const struct file_node *f, const char *path, int err, st
 {
 	switch (err) {
 	case ENOENT:
-		return err_set(e, -err, "%s does not exist; check the path, or make a new disk "
-			       "with 'truncate -s 10G %s'", path, path);
+		return err_set(e, -err, "%s: No such file or directory; check the path, or make a "
+			       "new disk with 'truncate -s 10G %s'", path, path);
 	case EACCES:
 	case EPERM:
-		return err_set(e, -err, "no permission to %s %s; change its owner or mode%s",
-			       f->n.read_only ? "read" : "write", path,
+		return err_set(e, -err, "%s: Permission denied to %s it; change its owner or "
+			       "mode%s", path, f->n.read_only ? "read" : "write",
 			       f->n.read_only ? "" : ", or use readonly=on");
 	case EROFS:
 		return err_set(e, -err, "%s is on a read-only file system or device; use "
@@ -198,8 +198,8 @@ int file_probe_align(struct file_node *f, struct err *e)
 	/* The last unit could neither be read nor written whole. */
 	if (f->n.bytes % BLOCK_SECTOR == 0 && f->n.bytes % f->n.request_align)
 		return err_set(e, -EINVAL, "%s is %" PRIu64 " bytes long, but its disk takes "
-			       "direct I/O in units of %" PRIu32 " bytes; use cache=writeback, or make it "
-			       "longer with 'truncate -s %%%" PRIu32 " %s'", f->n.filename,
+			       "direct I/O in units of %" PRIu32 " bytes; use cache=writeback, or "
+			       "make it longer with 'truncate -s %%%" PRIu32 " %s'", f->n.filename,
 			       f->n.bytes, f->n.request_align, f->n.request_align, f->n.filename);
 	return 0;
 }

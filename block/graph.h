@@ -36,6 +36,8 @@ const char *graph_path(const char *given);
 int drive_create(struct block_graph *g, const char *id, struct block_node *n,
 		 struct drive **out, struct err *e);
 void drive_destroy(struct drive *d);
+/* Is the node as long as a disk can be? */
+int drive_check_size(const struct block_node *n, struct err *e);
 
 extern const struct block_driver block_driver_file;
 extern const struct block_driver block_driver_host_device;

@@ -58,7 +58,7 @@ Test(block_graph, test_drive_bad_options_are_refused_with_a_sentence)
 {
 	bt_file(&t, "a.raw", 4096);
 	refuse_drive("format=raw,id=d0", -EINVAL, "disk 'd0': file= is missing");
-	refuse_drive("file=%s/none.raw,format=raw,id=d0", -ENOENT, "does not exist");
+	refuse_drive("file=%s/none.raw,format=raw,id=d0", -ENOENT, "No such file or directory");
 	refuse_drive("file=%s/none.raw,format=raw,id=d0", -ENOENT, "truncate -s 10G");
 	refuse_drive("file=%s,format=raw,id=d0", -EISDIR, "is a directory, not a disk");
 	refuse_drive("file=/dev/null,format=raw,id=d0", -EINVAL, "neither a regular file nor");
@@ -290,14 +290,15 @@ Test(block_graph, test_drive_open_bad_sizes_are_refused_with_the_remedy)
 
 	bt_file(&t, "empty.raw", 0);
 	bt_file(&t, "odd.raw", 1000);
-	cr_assert_eq(bt_drive(&t, "file=%s/empty.raw,format=raw,if=none,id=a"), 0);
-	cr_assert_eq(bt_drive(&t, "file=%s/odd.raw,format=raw,if=none,id=b"), 0);
+	cr_assert_eq(bt_blockdev(&t, "file,filename=%s/empty.raw,node-name=a"), 0);
+	cr_assert_eq(bt_blockdev(&t, "file,filename=%s/odd.raw,node-name=b"), 0);
 	cr_assert_eq(open_drive("a", "x", 0, &d, &e), -EINVAL);
 	cr_assert(strstr(e.text, "is empty; make it as large"), "%s", e.text);
 	cr_assert_eq(open_drive("b", "x", 0, &d, &e), -EINVAL);
 	cr_assert(strstr(e.text, "is 1000 bytes long"), "%s", e.text);
 	cr_assert(strstr(e.text, "truncate -s %512 "), "%s", e.text);
-	cr_assert_null(drive_find(t.g, "a")->owner);
+	refuse_drive("file=%s/empty.raw,format=raw,id=d0", -EINVAL, "is empty");
+	refuse_drive("file=%s/odd.raw,format=raw,id=d0", -EINVAL, "truncate -s %512");
 }
 
 Test(block_graph, test_drive_open_write_on_readonly_is_refused)

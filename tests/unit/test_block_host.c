@@ -31,31 +31,44 @@ static void teardown(void)
 
 TestSuite(block_host, .fini = teardown, .timeout = 60);
 
+static char loop_path[32];
+
+/* 0, or -errno; -EBUSY when another test took the free one first. */
+static int take_loop(int ctl, struct loop_config *cfg)
+{
+	int n = ioctl(ctl, LOOP_CTL_GET_FREE);
+
+	if (n < 0)
+		return -errno;
+	snprintf(loop_path, sizeof(loop_path), "/dev/loop%d", n);
+	loop_fd = open(loop_path, O_RDWR | O_CLOEXEC);
+	if (loop_fd < 0)
+		return -errno;
+	if (ioctl(loop_fd, LOOP_CONFIGURE, cfg) == 0)
+		return 0;
+	n = -errno;
+	fd_close(&loop_fd);
+	return n;
+}
+
 /* The path of a new loop device on a filled file. */
 static const char *loop_device(uint32_t sector, uint32_t flags)
 {
 	struct loop_config cfg = { .block_size = sector };
-	static char path[32];
-	int ctl, n = -1;
+	int ctl, r = -EBUSY;
 
 	bt_start(&t, LOOP_AIO_AUTO);
 	bt_file(&t, "back.raw", DISK);
-	ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	if (ctl >= 0)
-		n = ioctl(ctl, LOOP_CTL_GET_FREE);
-	fd_close(&ctl);
-	if (n < 0)
-		cr_skip_test("no loop devices: %s", strerror(errno));
-	snprintf(path, sizeof(path), "/dev/loop%d", n);
-	loop_fd = open(path, O_RDWR | O_CLOEXEC);
-	if (loop_fd < 0)
-		cr_skip_test("%s: %s", path, strerror(errno));
-	cfg.fd = (uint32_t)open(bt_path(&t, "back.raw"), O_RDWR | O_CLOEXEC);
 	cfg.info.lo_flags = LO_FLAGS_AUTOCLEAR | flags;
-	if (ioctl(loop_fd, LOOP_CONFIGURE, &cfg) < 0)
-		cr_skip_test("%s: %s", path, strerror(errno));
+	cfg.fd = (uint32_t)open(bt_path(&t, "back.raw"), O_RDWR | O_CLOEXEC);
+	ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	for (int i = 0; i < 100 && r == -EBUSY; i++)
+		r = ctl < 0 ? -ENOENT : take_loop(ctl, &cfg);
+	fd_close(&ctl);
 	close((int)cfg.fd);
-	return path;
+	if (r)
+		cr_skip_test("no loop device: %s", strerror(-r));
+	return loop_path;
 }
 
 Test(block_host, test_host_device_4k_sectors_direct_keeps_data)
