@@ -232,10 +232,13 @@ endif
 
 $(KVM_BIN): | $(GUESTS)
 
+# The device bench drives the device tests' bus, ring and fake RAM.
+$(B)/tests/bench/bench_device: $(call libobjs,dev)
 $(B)/tests/bench/bench_%: $(OBJDIR)/tests/bench/bench_%.o $(call libobjs,bench) $(LIB)
 	$(call say,LINK)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(GC) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(GC) -o $@ $(filter %.o,$^) $(LIB) \
+		-Wl,--as-needed -lcriterion $(PKG_LIBS)
 
 # Fuzz targets may use the device tests' bus and fake RAM. replay_NAME runs
 # the corpus with any compiler; fuzz_NAME is libFuzzer's and needs clang.

@@ -10,7 +10,7 @@ declare -A lists=(
 	[test]="libcriterion-dev universal-ctags git util-linux qemu-utils"
 	[demo]="busybox-static cpio e2fsprogs xz-utils zstd ca-certificates"
 	[lab]="qemu-system-x86 mmdebstrap kmod"
-	[bench]="qemu-system-x86 qemu-utils fio strace binutils"
+	[bench]="qemu-system-x86 qemu-utils fio strace binutils libcriterion-dev"
 	[fuzz]="clang llvm libclang-rt-14-dev libcriterion-dev"
 	[format]="clang-format clang-tidy git"
 )

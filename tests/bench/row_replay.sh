@@ -1,24 +1,28 @@
 #!/bin/bash
-# tests/bench/row_replay.sh ROOST BUILD SCRATCH - the block engine beside
-# `qemu-img bench`: same file, same pattern, same depth, same run.
+# tests/bench/row_replay.sh ROOST BUILD SCRATCH - the block engine, and
+# virtio-blk on top of it, beside `qemu-img bench`: same file, same pattern,
+# same depth, same run.
 #
-# The two take turns, so that both see the same machine; the ratio is the
-# median over the pairs. REPLAY_PAIRS sets their number.
+# The three take turns, so that all see the same machine; a ratio is the median
+# over the rounds. REPLAY_ROUNDS sets their number.
 set -euo pipefail
 . tests/bench/lib.sh
 
-replay=$2/tests/bench/bench_replay
+bench=$2/tests/bench
 disk=$3/replay.raw
-pairs=${REPLAY_PAIRS:-7}
+num=$3/round
+rounds=${REPLAY_ROUNDS:-5}
 # 256 MiB; an odd number of blocks apart, so that all of them get their turn
 # in an order without locality.
 blocks=65536
 step=$((4096 * 12347))
 
-if [ ! -x "$replay" ]; then
-	row_skip "block engine" "$replay is not built"
-	exit 0
-fi
+for prog in bench_replay bench_device; do
+	if [ ! -x "$bench/$prog" ]; then
+		row_skip "block engine" "$bench/$prog is not built"
+		exit 0
+	fi
+done
 if ! command -v qemu-img >/dev/null; then
 	row_skip "block engine" "qemu-img (qemu-utils) is not installed"
 	exit 0
@@ -37,41 +41,53 @@ qemu_iops() {	# OP DEPTH COUNT CACHE
 		"${w[@]}" "$disk" | awk -v n="$3" '/completed in/ { print n / $4 }'
 }
 
-compare() {	# OP DEPTH CACHE; leaves its numbers in the four files
-	local line mine theirs count i
-	# A third of a second per run, whatever the disk does.
-	line=$("$replay" "$disk" "$1" "$2" 4000 "$step" "$3")
-	count=$(awk -v i="$(field "$line" iops)" -v d="$2" 'BEGIN {
-		n = int(i / 3); print (n < 8 * d ? 8 * d : n > 400000 ? 400000 : n) }')
-	for ((i = 0; i < pairs; i++)); do
-		line=$("$replay" "$disk" "$1" "$2" "$count" "$step" "$3")
-		mine=$(field "$line" iops)
+# How many requests take a third of a second, whatever the disk does.
+fitting_count() {	# OP DEPTH CACHE
+	local line
+	line=$("$bench/bench_replay" "$disk" "$1" "$2" 4000 "$step" "$3")
+	awk -v i="$(field "$line" iops)" -v d="$2" 'BEGIN {
+		n = int(i / 3)
+		if (n < 8 * d) n = 8 * d
+		if (n > 400000) n = 400000
+		print n
+	}'
+}
+
+# Numbers of each round, one per line, in $num.*
+measure() {	# OP DEPTH CACHE
+	local count i line prog theirs
+	count=$(fitting_count "$@")
+	rm -f "$num".*
+	for ((i = 0; i < rounds; i++)); do
 		theirs=$(qemu_iops "$1" "$2" "$count" "$3")
-		field "$line" syscalls_per_request >>"$calls_file"
-		echo "$mine" >>"$mine_file"
-		echo "$theirs" >>"$theirs_file"
-		awk -v a="$mine" -v b="$theirs" 'BEGIN { print a / b }' >>"$ratio_file"
+		echo "$theirs" >>"$num.qemu"
+		for prog in replay device; do
+			line=$("$bench/bench_$prog" "$disk" "$1" "$2" "$count" "$step" "$3")
+			field "$line" iops >>"$num.$prog"
+			field "$line" syscalls_per_request >>"$num.$prog.calls"
+			awk -v a="$(field "$line" iops)" -v b="$theirs" \
+				'BEGIN { print a / b }' >>"$num.$prog.ratio"
+		done
 	done
+}
+
+rows() {	# PROG WHAT DEPTH
+	local ratio calls limit=2
+	[ "$3" = 1 ] || limit=0.15
+	ratio=$(median <"$num.$1.ratio")
+	calls=$(median <"$num.$1.calls")
+	row "$2, IOPS" "$(human "$(median <"$num.$1")")" "$(human "$(median <"$num.qemu")")" \
+		">= qemu-img: $(printf %.2f "$ratio")" "$(met "$ratio" '>=' 1)"
+	row "$2, system calls each" "$calls" - "<= $limit" "$(met "$calls" '<=' "$limit")"
 }
 
 for cache in none writeback; do
 	for op in read write; do
 		for depth in 1 32; do
-			mine_file=$3/mine theirs_file=$3/theirs
-			calls_file=$3/calls ratio_file=$3/ratio
-			rm -f "$mine_file" "$theirs_file" "$calls_file" "$ratio_file"
-			compare "$op" "$depth" "$cache"
-			ratio=$(median <"$ratio_file")
-			calls=$(median <"$calls_file")
-			name="engine: raw, cache=$cache, 4 KiB random $op, depth $depth"
-			row "$name, IOPS" "$(human "$(median <"$mine_file")")" \
-				"$(human "$(median <"$theirs_file")")" \
-				">= 1 x qemu-img ($(printf %.2f "$ratio"))" \
-				"$(met "$ratio" '>=' 1)"
-			limit=0.15
-			[ "$depth" = 32 ] || limit=2
-			row "$name, system calls each" "$calls" - "<= $limit" \
-				"$(met "$calls" '<=' "$limit")"
+			measure "$op" "$depth" "$cache"
+			what="raw cache=$cache 4k random $op, depth $depth"
+			rows replay "engine: $what" "$depth"
+			rows device "virtio-blk: $what" "$depth"
 		done
 	done
 done
