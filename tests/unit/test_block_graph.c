@@ -61,6 +61,8 @@ Test(block_graph, test_drive_bad_options_are_refused_with_a_sentence)
 	refuse_drive("file=%s/none.raw,format=raw,id=d0", -ENOENT, "No such file or directory");
 	refuse_drive("file=%s/none.raw,format=raw,id=d0", -ENOENT, "truncate -s 10G");
 	refuse_drive("file=%s,format=raw,id=d0", -EISDIR, "is a directory, not a disk");
+	refuse_drive("file=/proc/version,format=raw,id=d0,readonly=on,cache=none", -EINVAL,
+		     "no O_DIRECT; use cache=writeback");
 	refuse_drive("file=/dev/null,format=raw,id=d0", -EINVAL, "neither a regular file nor");
 	refuse_drive("file=%s/a.raw,format=qcow2,id=d0", -ENOTSUP, "qcow2 is not supported");
 	refuse_drive("file=%s/a.raw,format=raw,if=ide,id=d0", -ENOTSUP, "if=virtio");
