@@ -3,9 +3,10 @@
  *
  * A chardev moves bytes between a host descriptor and one front end (a serial
  * port, a QMP monitor). Output that the host side does not take at once is
- * kept in a ring (64 KiB by default), and when that is full the front end is
- * told to wait: nothing is dropped unless the front end asks for it and no
- * thread ever blocks.
+ * kept in a ring of 64 KiB, and when that is full the front end is told to
+ * wait: no thread ever blocks, and nothing is dropped while somebody reads.
+ * With nobody there output goes on at full speed: a pty then keeps the last
+ * 64 KiB for whoever attaches, a socket keeps nothing.
  *
  * Threads: callbacks on the loop the chardev was created on. char_write() and
  * char_writable() may be called from any thread.
@@ -27,7 +28,9 @@ struct char_set;
 
 enum char_event { CHAR_OPENED, CHAR_CLOSED, CHAR_BREAK };
 
-/* What a front end is told; all on the loop, @lock held when not NULL. */
+/* What a front end is told; all on the loop, @lock held when not NULL. A front
+ * end that connects to a chardev which is open already gets CHAR_OPENED soon.
+ * Any of the callbacks may be NULL. */
 struct char_front {
 	/* Bytes the front end takes now; 0: call char_accept_input() later. */
 	size_t (*can_read)(struct char_front *f);
@@ -43,10 +46,22 @@ struct char_driver {
 	size_t size;
 	const struct prop *props;
 	int (*open)(struct chardev *c, struct err *e);
-	void (*close)(struct chardev *c);
+	void (*close)(struct chardev *c);	/* also after a failed open */
+	/* Loop; never wait: -EAGAIN instead, 0 from read is the end. */
+	ssize_t (*read)(struct chardev *c, void *buf, size_t len);
+	ssize_t (*write)(struct chardev *c, const struct iovec *iov, int n);
+	/* Input ended (@error 0) or failed, or @output failed. Loop. */
+	void (*hangup)(struct chardev *c, bool output, int error);
 };
 
+/* Every driver this build has; NULL-terminated. */
+extern const struct char_driver *const char_drivers[];
+/* What every driver takes besides its own: mux, logfile, logappend. */
+extern const struct prop char_props[];
+
 struct char_set *char_set_create(struct loop *main);
+/* Front ends are gone or must not be called any more. Main loop, outside of
+ * its callbacks: writes in flight are awaited. */
 void char_set_destroy(struct char_set *s);
 
 /* @args: {"id":…, "backend":"pty", …} as -chardev gives it ("mux":"on" puts
@@ -69,21 +84,30 @@ int char_connect(struct chardev *c, struct char_front *f, const char *owner, str
 size_t char_write(struct chardev *c, const void *buf, size_t len);
 /* The front end has room again: resume can_read/read. Any thread. */
 void char_accept_input(struct chardev *c);
-/* Hand out what is queued, waiting at most @timeout_ns; at exit. Main loop. */
+/* Turn the loop until every server with wait=on has its client. 0, or -EINTR
+ * when loop_quit() was called meanwhile. Before the VM starts. */
+int char_wait(struct char_set *s, struct err *e);
+/* Hand out what is queued, waiting at most @timeout_ns; at exit. Main loop,
+ * outside of its callbacks. */
 void char_drain(struct char_set *s, uint64_t timeout_ns);
 
 const char *char_id(const struct chardev *c);
-/* query-chardev's filename: "pty:/dev/pts/3", "stdio", "unix:/x,server". */
+/* query-chardev's filename: "pty:/dev/pts/3", "stdio", "unix:/x,server=on",
+ * with "disconnected:" in front while a socket has no peer. */
 const char *char_filename(const struct chardev *c);
 bool char_is_open(const struct chardev *c);	/* a peer is there */
 
 /*
- * Ctrl-A commands typed on a stdio chardev: x quit, h help, b break, s sync,
- * c next front end (monitor), Ctrl-A itself. The owner of the VM sets this.
+ * Ctrl-A commands typed on a chardev with mux=on ("mon:" in -serial): x quit,
+ * s sync and c next front end are for the owner of the VM, who sets this; h
+ * (help), b (break) and Ctrl-A itself are handled here. They work also while
+ * the guest takes no input.
  */
 void char_set_escape(struct char_set *s, void (*cb)(char key, void *arg), void *arg);
 
-/* Put the terminal back as it was; safe in a signal handler and at exit. */
+/* Put the terminal back as it was, or (after SIGCONT) into raw mode again when
+ * a stdio chardev has it; both are safe in a signal handler. */
 void char_restore_terminal(void);
+void char_resume_terminal(void);
 
 #endif

@@ -322,6 +322,11 @@ void loop_quit(struct loop *l)
 	loop_wake(l);
 }
 
+bool loop_quitting(const struct loop *l)
+{
+	return atomic_load_explicit(&l->quit, memory_order_relaxed);
+}
+
 bool loop_is_current(const struct loop *l)
 {
 	uintptr_t owner = atomic_load_explicit(&l->owner, memory_order_acquire);

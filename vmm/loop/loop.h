@@ -46,6 +46,7 @@ int loop_run(struct loop *l);
  * for set-up that waits, and for embedding clients. */
 int loop_turn(struct loop *l, uint64_t timeout_ns);
 void loop_quit(struct loop *l);			/* [any] */
+bool loop_quitting(const struct loop *l);	/* [any] asked, not yet obeyed */
 /* True on the loop's thread, and on every thread while the loop has none. */
 bool loop_is_current(const struct loop *l);	/* [any] */
 const char *loop_name(const struct loop *l);	/* [any] */

@@ -1,0 +1,267 @@
+/*
+ * vmm/char/char_out.c - output: the ring, and how it drains.
+ * Threads: char_write() any, the rest on the loop. Only the loop takes bytes
+ *          out, so it writes from the ring without holding the lock; while no
+ *          peer is there it does not write, and then a writer may push the
+ *          oldest bytes out instead.
+ * Missing: nothing known.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/char/char_priv.h"
+
+enum {
+	WRITES_PER_TURN = 16,	/* then other sources have their turn */
+	ROOM_WAKE = 4096,	/* writable() not before: no call per byte */
+};
+
+/* ---- the ring ---- */
+
+void char_ring_free(struct char_ring *r)
+{
+	free(r->buf);
+	*r = (struct char_ring){ 0 };
+}
+
+size_t char_ring_room(const struct char_ring *r)
+{
+	return CHAR_RING_BYTES - r->count;
+}
+
+void char_ring_put(struct char_ring *r, const void *buf, size_t len)
+{
+	size_t at = (r->tail + r->count) % CHAR_RING_BYTES;
+	size_t first = MIN(len, CHAR_RING_BYTES - at);
+
+	/* Once per chardev, of a fixed size: here, so that unused ones are
+	 * small. */
+	if (!r->buf)
+		r->buf = xcalloc(1, CHAR_RING_BYTES);
+	memcpy(r->buf + at, buf, first);
+	memcpy(r->buf, (const uint8_t *)buf + first, len - first);
+	r->count += len;
+}
+
+/* The newest bytes stay. */
+static void ring_put_over(struct char_ring *r, const uint8_t *buf, size_t len)
+{
+	if (len > CHAR_RING_BYTES) {
+		buf += len - CHAR_RING_BYTES;
+		len = CHAR_RING_BYTES;
+	}
+	if (len > char_ring_room(r))
+		char_ring_take(r, len - char_ring_room(r));
+	char_ring_put(r, buf, len);
+}
+
+int char_ring_peek(const struct char_ring *r, struct iovec iov[2])
+{
+	size_t first = MIN(r->count, CHAR_RING_BYTES - r->tail);
+
+	if (!r->count)
+		return 0;
+	iov[0] = (struct iovec){ r->buf + r->tail, first };
+	iov[1] = (struct iovec){ r->buf, r->count - first };
+	return iov[1].iov_len ? 2 : 1;
+}
+
+void char_ring_take(struct char_ring *r, size_t len)
+{
+	r->count -= len;
+	/* An empty ring starts over: little output touches few pages. */
+	r->tail = r->count ? (r->tail + len) % CHAR_RING_BYTES : 0;
+}
+
+/* ---- writers ---- */
+
+/* Output has a way out: a peer, or a file. */
+static bool has_sink(const struct chardev *c)
+{
+	return c->open || c->out_aio.fd >= 0;
+}
+
+size_t char_write(struct chardev *c, const void *buf, size_t len)
+{
+	bool logged = c->log_aio.fd >= 0;
+	size_t n = len;
+	bool post;
+
+	pthread_mutex_lock(&c->lock);
+	if (logged)
+		n = MIN(n, char_ring_room(&c->log));
+	if (has_sink(c))
+		n = MIN(n, char_ring_room(&c->out));
+	if (n && logged)
+		char_ring_put(&c->log, buf, n);
+	if (n && has_sink(c))
+		char_ring_put(&c->out, buf, n);
+	else if (n && c->keep)
+		ring_put_over(&c->out, buf, n);
+	if (n < len)
+		c->starved = true;
+	post = has_sink(c) || logged;
+	pthread_mutex_unlock(&c->lock);
+	if (post)
+		loop_post(c->loop, &c->out_work);
+	return n;
+}
+
+void char_feed(struct chardev *c)
+{
+	struct char_front *f = c->front;
+	bool feed;
+
+	pthread_mutex_lock(&c->lock);
+	feed = c->starved &&
+		(!has_sink(c) || char_ring_room(&c->out) >= ROOM_WAKE) &&
+		(c->log_aio.fd < 0 || char_ring_room(&c->log) >= ROOM_WAKE);
+	if (feed)
+		c->starved = false;
+	pthread_mutex_unlock(&c->lock);
+	if (!feed || !f || !f->writable)
+		return;
+	if (f->lock)
+		pthread_mutex_lock(f->lock);
+	f->writable(f);
+	if (f->lock)
+		pthread_mutex_unlock(f->lock);
+}
+
+static int ring_peek_locked(struct chardev *c, struct char_ring *r, struct iovec iov[2])
+{
+	int n;
+
+	pthread_mutex_lock(&c->lock);
+	n = char_ring_peek(r, iov);
+	pthread_mutex_unlock(&c->lock);
+	return n;
+}
+
+static void ring_take_locked(struct chardev *c, struct char_ring *r, size_t len)
+{
+	pthread_mutex_lock(&c->lock);
+	char_ring_take(r, len);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- to a file: asynchronous writes ---- */
+
+static void aio_pump(struct char_aio *a);
+
+/* A full disk and the like: the guest must not stand still for that. */
+static void aio_fail(struct char_aio *a, int error)
+{
+	if (!a->failed)
+		log_warn("chardev '%s': writing to its %s failed: %s; output is lost",
+			 a->c->id, a->ring == &a->c->log ? "logfile" : "file",
+			 strerror(error));
+	a->failed = true;
+	pthread_mutex_lock(&a->c->lock);
+	char_ring_take(a->ring, a->ring->count);
+	pthread_mutex_unlock(&a->c->lock);
+}
+
+static void aio_done(struct loop_io *io)
+{
+	struct char_aio *a = container_of(io, struct char_aio, io);
+	struct chardev *c = a->c;
+
+	a->busy = false;
+	if (c->dead) {
+		char_release(c);
+		return;
+	}
+	if (io->res > 0) {
+		a->failed = false;
+		ring_take_locked(c, a->ring, (size_t)io->res);
+	} else if (io->res != -EINTR && io->res != -EAGAIN && io->res != -ECANCELED) {
+		aio_fail(a, io->res ? (int)-io->res : EIO);
+	}
+	char_feed(c);
+	aio_pump(a);
+}
+
+static void aio_pump(struct char_aio *a)
+{
+	if (a->fd < 0 || a->busy)
+		return;
+	a->io.iovcnt = ring_peek_locked(a->c, a->ring, a->iov);
+	if (!a->io.iovcnt)
+		return;
+	a->busy = true;
+	loop_io_submit(a->c->loop, &a->io);
+}
+
+void char_aio_init(struct chardev *c, struct char_aio *a, struct char_ring *r, int fd)
+{
+	a->c = c;
+	a->ring = r;
+	a->fd = fd;
+	a->io = (struct loop_io){ .op = LOOP_IO_WRITEV, .fd = fd, .iov = a->iov,
+				  .off = LOOP_IO_POS, .cb = aio_done };
+}
+
+/* ---- to a peer: writes that do not wait ---- */
+
+static void peer_pump(struct chardev *c)
+{
+	int n, left = WRITES_PER_TURN;
+	struct iovec iov[2];
+	ssize_t r;
+
+	while (c->open && (n = ring_peek_locked(c, &c->out, iov)) > 0) {
+		if (!left--) {
+			loop_post(c->loop, &c->out_work);
+			return;
+		}
+		r = c->drv->write(c, iov, n);
+		if (r == -EAGAIN || r == 0) {
+			c->want_out = true;
+			break;
+		}
+		if (r < 0) {
+			c->drv->hangup(c, true, (int)-r);
+			return;
+		}
+		ring_take_locked(c, &c->out, (size_t)r);
+		char_feed(c);
+	}
+	char_rewatch(c);
+}
+
+void char_out_work(struct loop_work *w)
+{
+	struct chardev *c = container_of(w, struct chardev, out_work);
+
+	if (c->dead) {
+		char_release(c);
+		return;
+	}
+	aio_pump(&c->log_aio);
+	if (c->out_aio.fd >= 0)
+		aio_pump(&c->out_aio);
+	else if (!c->want_out)	/* else the watch says when */
+		peer_pump(c);
+}
+
+void char_out_watch(struct loop_fd *w, uint32_t revents)
+{
+	struct chardev *c = container_of(w, struct chardev, out_watch);
+
+	c->want_out = false;
+	peer_pump(c);
+}
+
+bool char_out_idle(struct chardev *c)
+{
+	bool idle;
+
+	pthread_mutex_lock(&c->lock);
+	idle = (!has_sink(c) || !c->out.count) && !c->log.count;
+	pthread_mutex_unlock(&c->lock);
+	return idle;
+}

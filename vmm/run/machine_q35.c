@@ -1,0 +1,405 @@
+/*
+ * vmm/run/machine_q35.c - the q35-like machine: what is fixed on it, and how
+ * it starts.
+ *
+ * Threads: main loop. The vCPUs do not run while anything here does.
+ * Missing: firmware (fw_cfg, pflash), memory and vCPU hot-plug.
+ */
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/x86/x86_devices.h"
+#include "pci/pci.h"
+#include "vmm/arch/x86/layout.h"
+#include "vmm/arch/x86/x86.h"
+#include "vmm/base/json.h"
+#include "vmm/base/util.h"
+#include "vmm/core/kvm.h"
+#include "vmm/core/vcpu.h"
+#include "vmm/core/vm.h"
+#include "vmm/run/machine.h"
+
+#define SERIAL_PORTS	4
+#define MMIO64_ALIGN	(32 * GIB)	/* as QEMU's q35: leaves room above RAM */
+#define MMIO64_SIZE	(256 * GIB)
+
+struct machine {
+	struct vm *vm;
+	struct machine_opts opts;
+	struct accel_opts accel;
+	struct x86_topology topo;
+	struct x86_cpu_model *cpu;
+	uint64_t ram, ram_low, ram_high;	/* bytes */
+	uint64_t tables;			/* guest address of the ACPI area */
+	struct pci_windows win;
+	struct dev *lpc;
+	json_t *desc;				/* borrowed: vm->desc */
+};
+
+static const struct prop *const machine_tables[] = { machine_props, NULL };
+static const struct prop *const smp_tables[] = { smp_props, NULL };
+static const struct prop *const mem_tables[] = { mem_props, NULL };
+static const struct prop *const accel_tables[] = { accel_props, NULL };
+
+const char *const *machine_names(void)
+{
+	static const char *const names[] = { "q35", "pc-q35-8.2", NULL };
+
+	return names;
+}
+
+const char *const *machine_cpu_names(void)
+{
+	return x86_cpu_names();
+}
+
+static int known_machine(const char *type, struct err *e)
+{
+	const char *const *names = machine_names();
+
+	for (int i = 0; names[i]; i++)
+		if (strcmp(names[i], type) == 0)
+			return 0;
+	return err_set(e, -EINVAL, "-machine %s: no such machine; roost has q35", type);
+}
+
+/* Options that ask for something this build does not have. */
+static int refuse_absent(const struct machine *m, struct err *e)
+{
+	if (strcmp(m->opts.accel, "kvm") || strcmp(m->accel.accel, "kvm"))
+		return err_set(e, -EINVAL, "accel=%s: roost runs on KVM only; use accel=kvm",
+			       strcmp(m->opts.accel, "kvm") ? m->opts.accel : m->accel.accel);
+	if (m->opts.irqchip == MACHINE_IRQCHIP_OFF)
+		return err_set(e, -EINVAL, "-machine kernel-irqchip=off: not supported; use on or split");
+	if (m->opts.usb)
+		return err_set(e, -EINVAL, "-machine usb=on: there are no USB controllers yet; leave it off");
+	if (m->opts.hpet == PROP_ON)
+		return err_set(e, -EINVAL, "-machine hpet=on: there is no HPET; leave it off");
+	return 0;
+}
+
+static int read_options(struct machine *m, struct err *e)
+{
+	int r;
+
+	prop_defaults(machine_tables, &m->opts);
+	prop_defaults(accel_tables, &m->accel);
+	r = prop_apply(machine_tables, &m->opts, json_object_get(m->desc, "machine"),
+		       NULL, "-machine", e);
+	if (r == 0)
+		r = prop_apply(accel_tables, &m->accel, json_object_get(m->desc, "accel"),
+			       NULL, "-accel", e);
+	if (r == 0)
+		r = known_machine(m->opts.type, e);
+	if (r == 0)
+		r = refuse_absent(m, e);
+	return r;
+}
+
+static int read_smp(struct machine *m, struct err *e)
+{
+	struct smp_opts s = { 0 };
+	int r;
+
+	prop_defaults(smp_tables, &s);
+	r = prop_apply(smp_tables, &s, json_object_get(m->desc, "smp"), NULL, "-smp", e);
+	if (r)
+		return r;
+	if (s.maxcpus && s.cpus && s.maxcpus != s.cpus)
+		return err_set(e, -EINVAL, "-smp cpus=%u,maxcpus=%u: vCPU hot-plug is not "
+			       "supported; make them equal", s.cpus, s.maxcpus);
+	m->topo = (struct x86_topology){ s.cpus ? s.cpus : s.maxcpus, s.sockets,
+					 s.dies, s.cores, s.threads };
+	return x86_topology_complete(&m->topo, m->vm->kvm->vcpus_max, e);
+}
+
+static const struct mem_backend *find_backend(const struct mem_backend *b, const char *id)
+{
+	for (; b; b = b->next)
+		if (strcmp(b->id, id) == 0)
+			return b;
+	return NULL;
+}
+
+static int read_memory(struct machine *m, const struct mem_backend *mems,
+		       struct gmem_backing *how, const char **id, struct err *e)
+{
+	json_t *args = json_object_get(m->desc, "memory");
+	const struct mem_backend *b = NULL;
+	struct mem_opts o = { 0 };
+	int r;
+
+	prop_defaults(mem_tables, &o);
+	r = prop_apply(mem_tables, &o, args, NULL, "-m", e);
+	if (r)
+		return r;
+	if (o.size % (2 * MIB))
+		return err_set(e, -EINVAL, "-m %llu: must be a multiple of 2 MiB",
+			       (unsigned long long)o.size);
+	*id = "ram";
+	*how = (struct gmem_backing){ .dump = m->opts.dump_guest_core,
+				      .merge = m->opts.mem_merge, .share = true };
+	m->ram = o.size;
+	if (!m->opts.memory_backend)
+		return 0;
+	b = find_backend(mems, m->opts.memory_backend);
+	if (!b)
+		return err_set(e, -ENOENT, "-machine memory-backend=%s: no such object; add "
+			       "-object memory-backend-ram,id=%s,size=…",
+			       m->opts.memory_backend, m->opts.memory_backend);
+	if (json_object_get(args, "size") && b->size != o.size)
+		return err_set(e, -EINVAL, "-m %llu and memory backend '%s' of %llu bytes differ; "
+			       "make them equal or leave -m out", (unsigned long long)o.size,
+			       b->id, (unsigned long long)b->size);
+	*id = b->id;
+	*how = (struct gmem_backing){ .hugepages = b->hugetlb, .hugepage_size = b->hugetlb_size,
+				      .prealloc = b->prealloc, .share = true, .merge = b->merge,
+				      .dump = b->dump && m->opts.dump_guest_core, .path = b->path };
+	m->ram = b->size;
+	return 0;
+}
+
+static int create_memory(struct machine *m, const struct mem_backend *mems, struct err *e)
+{
+	struct gmem *gm = m->vm->mem;
+	struct gmem_backing how;
+	const char *id;
+	uint8_t *host;
+	int fd, r;
+
+	r = read_memory(m, mems, &how, &id, e);
+	if (r)
+		return r;
+	m->ram_low = MIN(m->ram, X86_RAM_LOW_MAX);
+	m->ram_high = m->ram - m->ram_low;
+	m->tables = m->ram_low - X86_TABLES_SIZE;
+	r = gmem_alloc(gm, id, m->ram, &how, &fd, &host, e);
+	if (r == 0)
+		r = gmem_add_region(gm, 0, m->ram_low, host, fd, 0, false, e);
+	if (r == 0 && m->ram_high)
+		r = gmem_add_region(gm, X86_RAM_HIGH_BASE, m->ram_high, host + m->ram_low,
+				    fd, m->ram_low, false, e);
+	if (r == 0)
+		r = kvm_map_memory(m->vm->kvm, gm, e);
+	return r;
+}
+
+/* The 64-bit window: above RAM, inside what the CPU can address. */
+static int choose_windows(struct machine *m, struct err *e)
+{
+	uint64_t top = 1ull << x86_phys_bits(m->vm);
+	uint64_t base = align_up(X86_RAM_HIGH_BASE + m->ram_high, MMIO64_ALIGN);
+
+	if (X86_RAM_HIGH_BASE + m->ram_high > top)
+		return err_set(e, -EINVAL, "-m %llu: the CPU addresses only %u bits; use less memory",
+			       (unsigned long long)m->ram, x86_phys_bits(m->vm));
+	m->win = (struct pci_windows){
+		.ecam_base = X86_ECAM_BASE, .buses = 255,
+		.mmio32_base = X86_MMIO32_BASE,
+		.mmio32_size = X86_MMIO32_END - X86_MMIO32_BASE,
+		.pio_base = X86_PIO_BASE, .pio_size = X86_PIO_SIZE,
+	};
+	if (base < top) {
+		m->win.mmio64_base = base;
+		m->win.mmio64_size = MIN(MMIO64_SIZE, top - base);
+	}
+	return 0;
+}
+
+/* PIRQs A..H are IOAPIC inputs 16..23; root bus slot and pin rotate over them
+ * (the DSDT's _PRT says the same). */
+static uint32_t intx_gsi(struct pci_root *r, uint8_t slot, uint8_t pin)
+{
+	return X86_PCI_GSI_BASE + (uint32_t)(slot + pin) % 8;
+}
+
+static int create_pci(struct machine *m, struct err *e)
+{
+	struct vm *vm = m->vm;
+	json_t *args;
+	int r = choose_windows(m, e);
+
+	if (r == 0)
+		r = pci_root_create(vm, &m->win, true, e);
+	if (r)
+		return r;
+	vm->pci->intx_gsi = intx_gsi;
+	args = json_pack("{s:s}", "addr", "1f.0");
+	r = dev_create_type(vm, &lpc_type, args, &m->lpc, e);
+	json_decref(args);
+	return r;
+}
+
+static int create_platform(struct machine *m, struct err *e)
+{
+	json_t *rtc = json_object_get(m->desc, "rtc"), *args;
+	int r;
+
+	args = rtc ? json_deep_copy(rtc) : json_object();
+	r = dev_create_type(m->vm, &rtc_type, args, NULL, e);
+	json_decref(args);
+	if (r == 0 && m->opts.i8042)
+		r = dev_create_type(m->vm, &i8042_type, NULL, NULL, e);
+	if (r == 0 && x86_irqchip_is_split(m->vm))
+		r = dev_create_type(m->vm, &ioapic_type, NULL, NULL, e);
+	return r;
+}
+
+static int create_cpus(struct machine *m, struct err *e)
+{
+	const char *text = json_str(m->desc, "cpu", "host");
+	int r = x86_cpu_parse(&m->cpu, text, m->vm->kvm, e);
+
+	return r ? r : x86_cpus_create(m->vm, &m->topo, m->cpu, e);
+}
+
+static void add_range(struct boot_info *b, uint64_t base, uint64_t end, uint32_t type)
+{
+	if (end > base)
+		b->map[b->map_count++] = (struct boot_range){ base, end - base, type };
+}
+
+enum { E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3 };
+
+static void describe_memory(const struct machine *m, struct boot_info *b)
+{
+	add_range(b, 0, X86_EBDA_BASE, E820_RAM);
+	add_range(b, X86_EBDA_BASE, 0xa0000, E820_RESERVED);
+	add_range(b, X86_BIOS_LOW_BASE, X86_BIOS_LOW_END, E820_RESERVED);
+	add_range(b, X86_BIOS_LOW_END, m->tables, E820_RAM);
+	add_range(b, m->tables, m->ram_low, E820_ACPI);
+	add_range(b, X86_ECAM_BASE, X86_ECAM_BASE + X86_ECAM_SIZE, E820_RESERVED);
+	add_range(b, X86_RAM_HIGH_BASE, X86_RAM_HIGH_BASE + m->ram_high, E820_RAM);
+	b->ram_low_end = m->ram_low;
+	b->tables_base = m->tables;
+}
+
+static int write_tables(struct machine *m, uint64_t *rsdp, struct err *e)
+{
+	struct vm *vm = m->vm;
+	struct acpi_info a = {
+		.topo = &m->topo, .cpus = m->topo.cpus,
+		.ecam_base = m->win.ecam_base, .buses = m->win.buses,
+		.mmio32_base = m->win.mmio32_base, .mmio32_size = m->win.mmio32_size,
+		.mmio64_base = m->win.mmio64_base, .mmio64_size = m->win.mmio64_size,
+		.pio_base = m->win.pio_base, .pio_size = m->win.pio_size,
+		.pm_base = X86_PM_BASE, .sci_irq = X86_SCI_IRQ,
+		.pci_gsi_base = X86_PCI_GSI_BASE,
+		.serial_ports = SERIAL_PORTS, .i8042 = m->opts.i8042, .rtc = true,
+		.ram_low = m->ram_low, .ram_high = m->ram_high,
+	};
+	struct smbios_info s = {
+		.uuid = vm->has_uuid ? vm->uuid : NULL, .name = vm->name,
+		.ram_bytes = m->ram, .topo = &m->topo,
+		.overrides = json_object_get(m->desc, "smbios"),
+	};
+	uint64_t used;
+	int r;
+
+	for (struct dev *d = vm->devs; d; d = d->next)
+		if (d->type == &pvpanic_type)
+			a.pvpanic = true;
+	r = acpi_build(vm->mem, &a, m->tables, X86_TABLES_SIZE / 2, rsdp, &used, e);
+	if (r == 0)
+		r = smbios_build(vm->mem, &s, m->tables + X86_TABLES_SIZE / 2,
+				 X86_TABLES_SIZE / 2, e);
+	return r;
+}
+
+/* What firmware would do, at every start and reset: addresses for PCI, tables,
+ * kernel, first register values. */
+static int machine_boot(struct vm *vm, struct err *e)
+{
+	struct machine *m = vm->machine_arg;
+	struct boot_info info = {
+		.kernel = json_str(m->desc, "kernel", NULL),
+		.initrd = json_str(m->desc, "initrd", NULL),
+		.cmdline = json_str(m->desc, "append", ""),
+	};
+	struct boot_state bs;
+	int r;
+
+	r = pci_enumerate(vm->pci, e);
+	if (r)
+		return r;
+	describe_memory(m, &info);
+	r = write_tables(m, &info.acpi_rsdp, e);
+	if (r == 0)
+		r = boot_load(vm->mem, &info, &bs, e);
+	if (r == 0)
+		r = x86_cpus_reset(vm, &bs, e);
+	return r;
+}
+
+static void machine_powerdown(struct vm *vm)
+{
+	struct machine *m = vm->machine_arg;
+
+	lpc_power_button(m->lpc);
+}
+
+static void machine_fini(struct vm *vm)
+{
+	pci_root_destroy(vm->pci);
+	vm->pci = NULL;
+}
+
+static const struct vm_machine_ops machine_ops = {
+	.name = "q35", .boot = machine_boot, .powerdown = machine_powerdown,
+	.fini = machine_fini,
+};
+
+int machine_create(struct vm *vm, const struct mem_backend *mems,
+		   struct machine **out, struct err *e)
+{
+	struct machine *m = xcalloc(1, sizeof(*m));
+	int r;
+
+	*out = m;
+	m->vm = vm;
+	m->desc = vm->desc;
+	vm->machine = &machine_ops;
+	vm->machine_arg = m;
+	r = read_options(m, e);
+	if (r == 0)
+		r = kvm_open(&vm->kvm, m->accel.device, e);
+	if (r == 0)
+		r = read_smp(m, e);
+	if (r == 0)
+		r = create_memory(m, mems, e);
+	if (r == 0)
+		r = x86_irqchip_create(vm, m->opts.irqchip == MACHINE_IRQCHIP_SPLIT, e);
+	if (r == 0)
+		r = create_cpus(m, e);
+	if (r == 0)
+		r = create_pci(m, e);
+	if (r == 0)
+		r = create_platform(m, e);
+	return r;
+}
+
+int machine_finish(struct machine *m, struct err *e)
+{
+	int r;
+
+	if (!json_object_get(m->desc, "kernel"))
+		return err_set(e, -EINVAL, "no -kernel given: starting from a disk's own boot "
+			       "loader needs firmware, which this version does not have; "
+			       "give -kernel, -initrd and -append");
+	r = machine_boot(m->vm, e);
+	m->vm->booted = r == 0;
+	return r;
+}
+
+void machine_free(struct machine *m)
+{
+	if (!m)
+		return;
+	prop_free(machine_tables, &m->opts);
+	prop_free(accel_tables, &m->accel);
+	x86_cpu_free(m->cpu);
+	free(m);
+}

@@ -1,0 +1,348 @@
+/*
+ * vmm/run/main.c - the roost program: argv, signals, terminal, exit status.
+ *
+ * The library's first client, and the only file that exits, handles signals or
+ * prints to stdout.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/json.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/base/version.h"
+#include "vmm/char/char.h"
+#include "vmm/core/vm.h"
+#include "vmm/loop/loop.h"
+#include "vmm/run/build.h"
+#include "vmm/run/help.h"
+#include "vmm/run/options.h"
+
+struct program {
+	struct loop *loop;
+	struct built *built;
+	struct loop_fd signals;
+	int status;
+	int ready_fd;		/* -daemonize: the parent waits on it; -1: none */
+	const char *pidfile;	/* written by us, removed at exit */
+};
+
+/* ---- signals ---- */
+
+/* A crash must not leave the terminal raw. Only async-signal-safe calls. */
+static void on_fatal(int sig)
+{
+	char_restore_terminal();
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+static void catch_fatal_signals(void)
+{
+	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+	struct sigaction sa = { .sa_handler = on_fatal, .sa_flags = SA_RESETHAND };
+
+	for (size_t i = 0; i < ARRAY_LEN(fatal); i++)
+		sigaction(fatal[i], &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);	/* a vanished peer is an EPIPE */
+	signal(SIGXFSZ, SIG_IGN);	/* a file size limit is an EFBIG */
+}
+
+static void on_signal(struct loop_fd *w, uint32_t revents)
+{
+	struct program *p = container_of(w, struct program, signals);
+	struct signalfd_siginfo si;
+
+	if (read(w->fd, &si, sizeof(si)) != sizeof(si))
+		return;
+	log_info("ended by signal %u (%s) from process %u", si.ssi_signo,
+		 strsignal((int)si.ssi_signo), si.ssi_pid);
+	vm_request(built_vm(p->built), VM_REQ_QUIT, VM_CAUSE_HOST_SIGNAL);
+}
+
+/* Blocked before any thread exists, so that only the descriptor sees them. */
+static void block_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, set, NULL);
+}
+
+static int watch_signals(struct program *p, const sigset_t *set)
+{
+	p->signals = (struct loop_fd){ .fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK),
+				       .events = POLLIN, .cb = on_signal };
+	return loop_fd_add(p->loop, &p->signals);
+}
+
+/* ---- run ---- */
+
+static void on_exit_request(struct vm *vm, enum vm_cause cause, void *arg)
+{
+	struct program *p = arg;
+
+	p->status = cause == VM_CAUSE_HOST_ERROR ? EXIT_FAILURE : atomic_load(&vm->exit_status);
+	loop_quit(p->loop);
+}
+
+static void print_keys(void)
+{
+	static const char text[] =
+		"\r\nCtrl-A h  this help\r\nCtrl-A x  end roost\r\nCtrl-A b  send a break\r\n"
+		"Ctrl-A Ctrl-A  send Ctrl-A\r\n";
+
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+		return;
+}
+
+static void on_escape(char key, void *arg)
+{
+	struct program *p = arg;
+
+	if (key == 'x')
+		vm_request(built_vm(p->built), VM_REQ_QUIT, VM_CAUSE_HOST_UI);
+	else if (key == 'h')
+		print_keys();
+}
+
+static int write_pidfile(struct program *p, const char *path, struct err *e)
+{
+	char text[24];
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	int len = snprintf(text, sizeof(text), "%d\n", getpid());
+	int r;
+
+	if (fd < 0)
+		return err_sys(e, -errno, "-pidfile %s: cannot create it", path);
+	r = fd_write_full(fd, text, (size_t)len, 0);
+	close(fd);
+	if (r)
+		return err_sys(e, r, "-pidfile %s: cannot write it", path);
+	p->pidfile = path;
+	return 0;
+}
+
+/* The parent of a daemon exits when everything is set up. */
+static void tell_parent(struct program *p)
+{
+	int null;
+
+	if (p->ready_fd < 0)
+		return;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		dup2(null, STDERR_FILENO);
+		close(null);
+	}
+	if (write(p->ready_fd, "", 1) != 1)
+		log_warn("the starting process is gone");
+	fd_close(&p->ready_fd);
+}
+
+static int start(struct program *p, const json_t *desc, const sigset_t *set, struct err *e)
+{
+	const char *pidfile = json_str(desc, "pidfile", NULL);
+	struct vm *vm;
+	int r;
+
+	r = build_vm(p->loop, desc, &p->built, e);
+	if (r)
+		return r;
+	vm = built_vm(p->built);
+	vm->on_exit = on_exit_request;
+	vm->on_exit_arg = p;
+	char_set_escape(vm->chars, on_escape, p);
+	r = watch_signals(p, set);
+	if (r)
+		return err_sys(e, r, "cannot watch signals");
+	if (pidfile)
+		r = write_pidfile(p, pidfile, e);
+	if (r == 0 && !json_object_get(desc, "paused"))
+		r = vm_start(vm, e);
+	if (r == 0)
+		tell_parent(p);
+	return r;
+}
+
+static int parse_aio(const json_t *desc, enum loop_aio *aio, struct err *e)
+{
+	static const char *const words[] = {
+		[LOOP_AIO_AUTO] = "auto", [LOOP_AIO_URING] = "io_uring",
+		[LOOP_AIO_THREADS] = "threads",
+	};
+	const char *s = json_str(desc, "aio", "auto");
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		if (strcmp(words[i], s) == 0) {
+			*aio = (enum loop_aio)i;
+			return 0;
+		}
+	}
+	return err_set(e, -EINVAL, "-aio %s: must be auto|io_uring|threads", s);
+}
+
+static void finish(struct program *p)
+{
+	if (p->built)
+		build_destroy(p->built);
+	if (p->signals.loop)
+		loop_fd_del(&p->signals);
+	fd_close(&p->signals.fd);
+	if (p->pidfile)
+		unlink(p->pidfile);
+	loop_destroy(p->loop);
+	char_restore_terminal();
+}
+
+static int run(const json_t *desc, int ready_fd)
+{
+	struct program p = { .signals.fd = -1, .ready_fd = ready_fd };
+	struct err e = ERR_INIT;
+	enum loop_aio aio = LOOP_AIO_AUTO;
+	sigset_t set;
+	int r;
+
+	block_signals(&set);
+	catch_fatal_signals();
+	r = parse_aio(desc, &aio, &e);
+	if (r == 0)
+		r = loop_create(&p.loop, "main", aio, &e);
+	if (r == 0)
+		r = start(&p, desc, &set, &e);
+	if (r == 0)
+		r = loop_run(p.loop);
+	finish(&p);
+	if (err_is_set(&e))
+		log_err("%s", e.text);
+	return r ? EXIT_FAILURE : p.status;
+}
+
+/* ---- daemon ---- */
+
+static int wait_for_child(int fd)
+{
+	char c;
+	ssize_t n;
+
+	do
+		n = read(fd, &c, 1);
+	while (n < 0 && errno == EINTR);
+	return n == 1 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int daemonize(const json_t *desc)
+{
+	int pipe_fd[2];
+	pid_t pid;
+
+	if (pipe2(pipe_fd, O_CLOEXEC) < 0) {
+		log_err("-daemonize: no pipe: %s", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	pid = fork();
+	if (pid < 0) {
+		log_err("-daemonize: cannot fork: %s", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	if (pid > 0) {
+		close(pipe_fd[1]);
+		return wait_for_child(pipe_fd[0]);
+	}
+	close(pipe_fd[0]);
+	setsid();
+	return run(desc, pipe_fd[1]);
+}
+
+/* ---- options that are about the program ---- */
+
+static void sink_file(enum log_level level, const char *line, void *arg)
+{
+	fprintf(arg, "%s\n", line);
+	fflush(arg);
+}
+
+static int set_logging(const json_t *desc, struct err *e)
+{
+	const char *path = json_str(desc, "logfile", NULL);
+	const char *stamp = json_str(json_object_get(desc, "msg"), "timestamp", "off");
+	json_t *list = json_object_get(desc, "trace"), *t;
+	char *globs, *g, *save;
+	FILE *f;
+	size_t i;
+
+	log_set_timestamps(strcmp(stamp, "on") == 0);
+	if (path) {
+		f = fopen(path, "ae");
+		if (!f)
+			return err_sys(e, -errno, "-D %s: cannot open it", path);
+		log_set_sink(sink_file, f);
+	}
+	json_array_foreach(list, i, t) {
+		globs = xstrdup(json_string_value(t));
+		for (g = strtok_r(globs, ",", &save); g; g = strtok_r(NULL, ",", &save))
+			if (!trace_enable(g))
+				log_warn("-d %s: no such trace point; -d help lists them", g);
+		free(globs);
+	}
+	return 0;
+}
+
+static int act(const json_t *desc, enum options_action action)
+{
+	struct err e = ERR_INIT;
+
+	switch (action) {
+	case OPTIONS_HELP:
+		options_print_help(stdout);
+		return EXIT_SUCCESS;
+	case OPTIONS_VERSION:
+		printf("roost %s\n", ROOST_VERSION);
+		return EXIT_SUCCESS;
+	case OPTIONS_DUMP:
+		json_dumpf(desc, stdout, JSON_INDENT(2));
+		printf("\n");
+		return EXIT_SUCCESS;
+	default:
+		break;
+	}
+	if (help_print(desc, stdout))
+		return EXIT_SUCCESS;
+	if (set_logging(desc, &e)) {
+		log_err("%s", e.text);
+		return EXIT_FAILURE;
+	}
+	return json_object_get(desc, "daemonize") ? daemonize(desc) : run(desc, -1);
+}
+
+int main(int argc, char **argv)
+{
+	enum options_action action;
+	struct err e = ERR_INIT;
+	json_t *desc;
+	int status;
+
+	if (argc == 1) {
+		options_print_help(stderr);
+		return EXIT_FAILURE;
+	}
+	if (options_parse(argc, argv, &desc, &action, &e)) {
+		log_err("%s", e.text);
+		status = EXIT_FAILURE;
+	} else {
+		status = act(desc, action);
+	}
+	json_decref(desc);
+	return status;
+}
