@@ -8,8 +8,8 @@ set -euo pipefail
 declare -A lists=(
 	[build]="gcc libc6-dev make pkg-config liburing-dev libjansson-dev acpica-tools"
 	[test]="libcriterion-dev universal-ctags git util-linux qemu-utils"
-	[demo]="busybox-static cpio e2fsprogs xz-utils zstd ca-certificates"
-	[lab]="qemu-system-x86 mmdebstrap kmod"
+	[demo]="busybox-static cpio e2fsprogs kmod fio pciutils socat procps"
+	[lab]="qemu-system-x86 mmdebstrap uidmap"
 	[bench]="qemu-system-x86 qemu-utils fio strace binutils libcriterion-dev"
 	[fuzz]="clang llvm libclang-rt-14-dev libcriterion-dev"
 	[format]="clang-format clang-tidy git"

@@ -1,0 +1,34 @@
+#!/bin/bash
+# Boot Debian's kernels with several CPU counts and memory sizes.
+# memory: 6144
+# case: cloud 1 128
+# case: cloud 2 512
+# case: cloud 4 1024
+# case: cloud 1 3584
+# case: amd64 1 256
+# case: amd64 2 2048
+# case: amd64 4 6144
+. "$(dirname "$0")/lib.sh"
+kernel=$1 cpus=$2 mib=$3
+
+point "boots from a virtio-blk root"
+memory_needed "$mib"
+disk_root d0
+disk_args d0
+guest_boot "$kernel" "root=/dev/vda rw" -smp "$cpus" -m "$mib" "${ARGS[@]}"
+
+point "has its CPUs and its memory"
+guest_sh nproc
+expect "$OUTPUT" "^$cpus"$'\n' "nproc"
+guest_sh "awk '/MemTotal/ { print int(\$2 / 1024) }' /proc/meminfo"
+# The kernel keeps some for itself: 40 MiB and a 64th (struct page) at most.
+[[ $OUTPUT -le $mib && $OUTPUT -ge $((mib - mib / 50 - 48)) ]] ||
+	fail "the guest has $OUTPUT MiB"
+
+point "kernel has nothing to complain about"
+guest_dmesg
+
+point "powers off"
+guest_poweroff
+disk_clean "$DISK"
+finish
