@@ -47,7 +47,7 @@ count_tap() {	# FILE PROGRAM
 }
 
 run_one() {	# BINARY
-	local bin=$1 name base rc=0 p f s planned why=
+	local bin=$1 name base rc=0 p f s planned why= start=$SECONDS
 	name=${bin#"$variant"/tests/}
 	base=$out/${name//\//-}
 	: >"$base.tap"
@@ -76,6 +76,7 @@ run_one() {	# BINARY
 	[ "$f" = 0 ] || printf ', %d FAILED' "$f"
 	[ "$s" = 0 ] || printf ', %d skipped' "$s"
 	[ -z "$why" ] || printf ' (%s)' "$why"
+	[ $((SECONDS - start)) -lt 5 ] || printf ', %d s' $((SECONDS - start))
 	printf '\n'
 	if [ "$f" != 0 ]; then
 		bad=1
