@@ -159,6 +159,7 @@ Test(acpi, dsdt_survives_iasl)
 	text = round_trip(&v, "DSDT");
 	cr_expect(strstr(text, "0x0000000800000000"), "64-bit window base");
 	cr_expect(strstr(text, "0x00000047FFFFFFFF"), "64-bit window end");
+	cr_expect(strstr(text, "0x00FF,             // Range Maximum"), "last bus");
 	cr_expect(strstr(text, "Name (STC1, 0x0F)"));
 	cr_expect(strstr(text, "Name (STC2, Zero)") || strstr(text, "Name (STC2, 0x00)"));
 	cr_expect(strstr(text, "Name (STKB, 0x00)"));
@@ -174,6 +175,7 @@ Test(acpi, dsdt_without_64bit_window_survives_iasl)
 	env_open(&v, 1);
 	v.a.mmio64_base = v.a.mmio64_size = 0;
 	v.a.pvpanic = v.a.i8042 = true;
+	v.a.buses = 0;
 	build(&v);
 	free(round_trip(&v, "DSDT"));
 	gmem_destroy(v.gm);

@@ -19,6 +19,9 @@
 #define ADDR_MIN_FIXED	BIT(2)	/* general flags */
 #define ADDR_MAX_FIXED	BIT(3)
 
+/* Resource types of address space descriptors. */
+enum addr_space { ADDR_MEMORY, ADDR_IO, ADDR_BUS };
+
 /* The only place where @what stands in the table. */
 static uint8_t *find_once(uint8_t *t, size_t len, const void *what, size_t n)
 {
@@ -41,14 +44,14 @@ static void set_name(uint8_t *t, const char *name, uint8_t val)
  * An address space descriptor: tag, length (2 bytes), type, two flag bytes,
  * then granularity, minimum, maximum, translation, length, of @width each.
  */
-static void set_window(uint8_t *t, uint8_t tag, unsigned int width, uint64_t min_now,
-		       uint64_t base, uint64_t size)
+static void set_window(uint8_t *t, enum addr_space type, unsigned int width,
+		       uint64_t min_now, uint64_t base, uint64_t size)
 {
-	uint8_t what[3 + 16] = { tag, (uint8_t)(3 + 5 * width), 0 };
+	uint8_t tag = width == 2 ? 0x88 : width == 4 ? 0x87 : 0x8a;
+	uint8_t what[4] = { tag, (uint8_t)(3 + 5 * width), 0, (uint8_t)type };
 	uint8_t *at = t, *found = NULL;
 
-	/* type and flags differ, so look for tag and length, then the minimum */
-	while ((at = memmem(at, sizeof(dsdt_aml) - (size_t)(at - t), what, 3))) {
+	while ((at = memmem(at, sizeof(dsdt_aml) - (size_t)(at - t), what, sizeof(what)))) {
 		if (get_le(at + 6 + width, width) == min_now) {
 			assert(!found);
 			found = at;
@@ -81,9 +84,10 @@ uint8_t *acpi_dsdt_new(struct acpi_area *area, const struct acpi_info *a, uint64
 	/* What dsdt.asl has as constants. */
 	assert(a->pm_base == 0x600 && a->pci_gsi_base == 16 && a->ecam_base == 0xb0000000);
 	memcpy(t, dsdt_aml, sizeof(dsdt_aml));
-	set_window(t, 0x88, 2, 0x1000, a->pio_base, a->pio_size);
-	set_window(t, 0x87, 4, 0xc0000000, a->mmio32_base, a->mmio32_size);
-	set_window(t, 0x8a, 8, 0x8000000000, a->mmio64_base, a->mmio64_size);
+	set_window(t, ADDR_BUS, 2, 0, 0, a->buses + 1u);
+	set_window(t, ADDR_IO, 2, 0x1000, a->pio_base, a->pio_size);
+	set_window(t, ADDR_MEMORY, 4, 0xc0000000, a->mmio32_base, a->mmio32_size);
+	set_window(t, ADDR_MEMORY, 8, 0x8000000000, a->mmio64_base, a->mmio64_size);
 	set_name(t, "STRT", sta(a->rtc));
 	set_name(t, "STKB", sta(a->i8042));
 	set_name(t, "STMO", sta(a->i8042));

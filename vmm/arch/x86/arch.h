@@ -72,13 +72,10 @@ struct x86_platform {
 	void *ioapic_arg;
 	struct kvm_cpuid2 *cpuid;	/* owned; APIC id of the CPU set last */
 	struct x86_topology topo;
-	uint32_t *msr_index;		/* what KVM_SET_MSRS takes */
-	uint32_t msr_count;
 	bool started;			/* vCPUs may have run: reset for real */
 };
 
 struct x86_platform *x86_platform(const struct vm *vm);
-bool x86_msr_known(const struct x86_platform *x, uint32_t index);
 /* The in-kernel PIC, IOAPIC and PIT as after power-on. */
 int x86_irqchip_reset(struct vm *vm, struct err *e);
 

@@ -243,7 +243,6 @@ static void platform_fini(struct dev *d)
 
 	pthread_mutex_destroy(&x->route_lock);
 	free(x->routes);
-	free(x->msr_index);
 	free(x->cpuid);
 }
 
@@ -252,40 +251,6 @@ static const struct dev_type platform_type = {
 	.size = sizeof(struct x86_platform), .flags = DEV_BUILTIN,
 	.ops = { .init = platform_init, .fini = platform_fini, .reset = platform_reset },
 };
-
-static int msr_index_load(struct kvm *k, struct x86_platform *x, struct err *e)
-{
-	struct kvm_msr_list *l = NULL;
-	uint32_t room;
-
-	for (room = 256; ; room = l->nmsrs) {
-		uint32_t had = l ? l->nmsrs : 0;
-
-		if (had > 65536)
-			break;
-		l = xrealloc(l, sizeof(*l) + room * sizeof(l->indices[0]));
-		l->nmsrs = room;
-		if (ioctl(k->sys_fd, KVM_GET_MSR_INDEX_LIST, l) == 0) {
-			x->msr_count = l->nmsrs;
-			x->msr_index = xcalloc(l->nmsrs + 1, sizeof(x->msr_index[0]));
-			memcpy(x->msr_index, l->indices, l->nmsrs * sizeof(l->indices[0]));
-			free(l);
-			return 0;
-		}
-		if (errno != E2BIG)
-			break;
-	}
-	free(l);
-	return err_sys(e, -errno, "KVM does not list its MSRs");
-}
-
-bool x86_msr_known(const struct x86_platform *x, uint32_t index)
-{
-	for (uint32_t i = 0; i < x->msr_count; i++)
-		if (x->msr_index[i] == index)
-			return true;
-	return false;
-}
 
 int x86_irqchip_create(struct vm *vm, bool split, struct err *e)
 {
@@ -302,9 +267,7 @@ int x86_irqchip_create(struct vm *vm, bool split, struct err *e)
 	x->route_room = 2 * PIC_PINS + X86_IOAPIC_PINS + MSG_ROUTES;
 	x->routes = xcalloc(1, sizeof(*x->routes) +
 			    x->route_room * sizeof(x->routes->entries[0]));
-	ret = msr_index_load(vm->kvm, x, e);
-	if (ret == 0)
-		ret = set_addresses(x, e);
+	ret = set_addresses(x, e);
 	if (ret == 0)
 		ret = split ? create_split(vm, x, e) : create_full(vm, x, e);
 	if (ret < 0)

@@ -119,37 +119,30 @@ static int fail(struct vcpu *v, struct err *e, int ret, const char *what)
 	return err_sys(e, ret, "vCPU %u: KVM does not set its %s", v->index, what);
 }
 
-/* Set those of @list that KVM knows. It stops at the first it refuses, which
- * an MSR of another CPU vendor may be: go on behind that one. */
+/* KVM stops at the first it refuses, which an MSR of another CPU vendor may be
+ * (and KVM_GET_MSR_INDEX_LIST lacks some that it takes): go on behind that. */
 static int msrs_set(struct vcpu *v, const struct msr *list, size_t n, struct err *e)
 {
-	const struct x86_platform *x = x86_platform(v->vm);
 	uint8_t raw[sizeof(struct kvm_msrs) + MSRS_MAX * sizeof(struct kvm_msr_entry)]
 		__attribute__((aligned(8)));
 	struct kvm_msrs *m = (struct kvm_msrs *)raw;
-	size_t i = 0;
 
-	while (i < n) {
-		size_t count = 0, skip = 0;
+	while (n > 0) {
 		int done;
 
 		memset(raw, 0, sizeof(raw));
-		for (size_t j = i; j < n; j++)
-			if (x86_msr_known(x, list[j].index)) {
-				m->entries[count].index = list[j].index;
-				m->entries[count++].data = list[j].value;
-			}
-		m->nmsrs = (uint32_t)count;
-		if (count == 0)
-			return 0;
+		m->nmsrs = (uint32_t)n;
+		for (size_t i = 0; i < n; i++) {
+			m->entries[i].index = list[i].index;
+			m->entries[i].data = list[i].value;
+		}
 		done = ioctl(v->fd, KVM_SET_MSRS, m);
 		if (done < 0)
 			return fail(v, e, -errno, "MSRs");
-		if ((size_t)done >= count)
+		if ((size_t)done >= n)
 			return 0;
-		/* skip up to and with the one refused */
-		for (; i < n && skip <= (size_t)done; i++)
-			skip += x86_msr_known(x, list[i].index);
+		list += done + 1;
+		n -= (size_t)done + 1;
 	}
 	return 0;
 }

@@ -73,6 +73,9 @@ struct acpi_info {
 	const struct x86_topology *topo;
 	uint32_t cpus;
 	uint64_t ecam_base;
+	/* Highest bus number in use or held for hot-plug. Linux looks for
+	 * forgotten host bridges on every bus that MCFG offers and it has not
+	 * found: two exits for each of 32 slots. */
 	uint8_t buses;
 	uint64_t mmio32_base, mmio32_size;
 	uint64_t mmio64_base, mmio64_size;
