@@ -42,7 +42,7 @@ static void env_open(struct env *v, uint32_t cpus)
 		.mmio64_base = 32 * GIB, .mmio64_size = 256 * GIB,
 		.pio_base = X86_PIO_BASE, .pio_size = X86_PIO_SIZE,
 		.pm_base = X86_PM_BASE, .sci_irq = X86_SCI_IRQ,
-		.pci_gsi_base = X86_PCI_GSI_BASE, .serial_ports = 1, .rtc = true,
+		.pci_gsi_base = X86_PCI_GSI_BASE, .com_ports = 1, .rtc = true,
 	};
 }
 

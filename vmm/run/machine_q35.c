@@ -277,18 +277,54 @@ static void describe_memory(const struct machine *m, struct boot_info *b)
 	b->tables_base = m->tables;
 }
 
+/* The highest bus number that enumeration gave out or held back. */
+static uint8_t last_bus(const struct pci_root *r)
+{
+	uint8_t last = 0;
+
+	for (int i = 0; i < 256; i++) {
+		const struct pci_dev *p = r->bus0->slot[i];
+
+		if (p && p->child)
+			last = MAX(last, p->config[PCI_SUBORDINATE_BUS]);
+	}
+	return last;
+}
+
+static void note_com_port(const struct bus_win *w, void *arg)
+{
+	static const uint16_t base[SERIAL_PORTS] = { 0x3f8, 0x2f8, 0x3e8, 0x2e8 };
+	uint8_t *ports = arg;
+
+	for (unsigned int i = 0; i < SERIAL_PORTS; i++)
+		if (w->base == base[i])
+			*ports |= (uint8_t)BIT(i);
+}
+
+static uint8_t com_ports(const struct vm *vm)
+{
+	uint8_t ports = 0;
+
+	bus_each(vm->bus[BUS_PIO], note_com_port, &ports);
+	return ports;
+}
+
 static int write_tables(struct machine *m, uint64_t *rsdp, struct err *e)
 {
 	struct vm *vm = m->vm;
 	struct acpi_info a = {
 		.topo = &m->topo, .cpus = m->topo.cpus,
-		.ecam_base = m->win.ecam_base, .buses = m->win.buses,
+		.ecam_base = m->win.ecam_base, .buses = last_bus(vm->pci),
 		.mmio32_base = m->win.mmio32_base, .mmio32_size = m->win.mmio32_size,
 		.mmio64_base = m->win.mmio64_base, .mmio64_size = m->win.mmio64_size,
 		.pio_base = m->win.pio_base, .pio_size = m->win.pio_size,
 		.pm_base = X86_PM_BASE, .sci_irq = X86_SCI_IRQ,
 		.pci_gsi_base = X86_PCI_GSI_BASE,
-		.serial_ports = SERIAL_PORTS, .i8042 = m->opts.i8042, .rtc = true,
+		.com_ports = com_ports(vm),
+		/* The controller is there for its reset pulse; without a
+		 * keyboard a guest that probes for one waits for answers. */
+		.i8042 = false, .rtc = true,
+		.no_pic = m->opts.irqchip == MACHINE_IRQCHIP_SPLIT,
 		.ram_low = m->ram_low, .ram_high = m->ram_high,
 	};
 	struct smbios_info s = {

@@ -103,7 +103,7 @@ static uint32_t fadt_flags(const struct acpi_info *a)
 
 static uint16_t fadt_boot_arch(const struct acpi_info *a)
 {
-	return (uint16_t)((a->serial_ports ? IAPC_LEGACY_DEVICES : 0) | IAPC_NO_VGA |
+	return (uint16_t)((a->com_ports ? IAPC_LEGACY_DEVICES : 0) | IAPC_NO_VGA |
 			  (a->i8042 ? IAPC_8042 : 0) | (a->rtc ? 0 : IAPC_NO_CMOS_RTC));
 }
 

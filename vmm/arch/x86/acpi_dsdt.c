@@ -91,10 +91,10 @@ uint8_t *acpi_dsdt_new(struct acpi_area *area, const struct acpi_info *a, uint64
 	set_name(t, "STRT", sta(a->rtc));
 	set_name(t, "STKB", sta(a->i8042));
 	set_name(t, "STMO", sta(a->i8042));
-	set_name(t, "STC1", sta(a->serial_ports > 0));
-	set_name(t, "STC2", sta(a->serial_ports > 1));
-	set_name(t, "STC3", sta(a->serial_ports > 2));
-	set_name(t, "STC4", sta(a->serial_ports > 3));
+	set_name(t, "STC1", sta(a->com_ports & BIT(0)));
+	set_name(t, "STC2", sta(a->com_ports & BIT(1)));
+	set_name(t, "STC3", sta(a->com_ports & BIT(2)));
+	set_name(t, "STC4", sta(a->com_ports & BIT(3)));
 	set_name(t, "STPV", sta(a->pvpanic));
 	t[9] = 0;
 	t[9] = acpi_checksum(t, sizeof(dsdt_aml));

@@ -83,7 +83,7 @@ struct acpi_info {
 	uint16_t pm_base;
 	uint8_t sci_irq;
 	uint32_t pci_gsi_base;
-	int serial_ports;
+	uint8_t com_ports;	/* bit 0: COM1 at 0x3f8, then 0x2f8, 0x3e8, 0x2e8 */
 	bool i8042;		/* a controller with keyboard and mouse */
 	bool pvpanic, rtc;
 	bool no_pic;		/* split irqchip: no 8259s */
