@@ -454,10 +454,7 @@ static void uart_fini(struct dev *d)
 	bus_unmap(&u->win);
 	if (u->chr)
 		char_connect(u->chr, NULL, NULL, NULL);
-	/* No hot-plug: only vm_destroy() comes here with work posted, from
-	 * outside the loop's callbacks. */
-	while (atomic_load(&u->resume.queued))
-		loop_turn(d->vm->main, 0);
+	loop_work_cancel(d->vm->main, &u->resume);
 	irq_pin_set(&u->pin, false);
 }
 

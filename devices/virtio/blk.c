@@ -24,6 +24,7 @@
 #include <linux/virtio_blk.h>
 
 #include "block/block.h"
+#include "devices/drive_guard.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/base/util.h"
 #include "vmm/core/vm.h"
@@ -51,6 +52,7 @@ struct virtio_blk {
 	int32_t bootindex;
 	/* constant after init */
 	struct drive *drive;
+	struct drive_guard guard;
 	uint64_t sectors;
 	bool write_cache_default;
 	char ident[VIRTIO_BLK_ID_BYTES];	/* NUL-padded, not terminated */
@@ -534,6 +536,7 @@ static int blk_open(struct virtio_blk *b, struct err *e)
 	ret = drive_open(vm->blocks, b->drive_name, b->v.pci.dev.path, flags, &b->drive, e);
 	if (ret < 0)
 		return ret;
+	drive_guard_init(&b->guard, &b->v.pci.dev, b->drive);
 	b->sectors = b->drive->node->bytes / SECTOR;
 	b->write_cache_default = b->write_cache == PROP_AUTO ? b->drive->write_cache :
 							      b->write_cache == PROP_ON;
@@ -591,8 +594,14 @@ static void blk_fini(struct dev *d)
 {
 	struct virtio_blk *b = DEV_OF(d, struct virtio_blk);
 
+	drive_guard_fini(&b->guard);
 	drive_close(b->drive);
 	b->drive = NULL;
+}
+
+static void blk_pause(struct dev *d, bool paused)
+{
+	drive_guard_pause(&DEV_OF(d, struct virtio_blk)->guard, paused);
 }
 
 static const struct virtio_ops blk_ops = {
@@ -611,7 +620,7 @@ static const struct virtio_ops blk_ops = {
 	{								\
 		.name = (name_), .alias = (alias_), .help = (help_),	\
 		.class = &(class_), .size = sizeof(struct virtio_blk),	\
-		.props = blk_props, .ops = { .init = blk_init, .fini = blk_fini }, \
+		.props = blk_props, .ops = { .init = blk_init, .fini = blk_fini, .pause = blk_pause }, \
 		.class_ops = &blk_ops,					\
 	}
 

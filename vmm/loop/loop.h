@@ -151,6 +151,9 @@ struct loop_work {
 	_Atomic bool queued;
 };
 bool loop_post(struct loop *l, struct loop_work *w);		/* [any] */
+/* Take back work that was posted (not deferred) and not called yet; nobody may
+ * post it meanwhile. For owners that go away. On the loop's thread. */
+void loop_work_cancel(struct loop *l, struct loop_work *w);
 /* Run @fn(@arg) on the loop and wait for it; direct when already there or when
  * the loop does not run yet. [any], but never from a thread the loop waits
  * for, and never with a device lock held. */

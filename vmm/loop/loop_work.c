@@ -49,11 +49,52 @@ int loop_work_run(struct loop *l)
 		w->next = fifo;
 		fifo = w;
 	}
-	for (; fifo; fifo = next, n++) {
-		next = fifo->next;
-		work_call(fifo);
+	l->running = fifo;
+	for (; (w = l->running); n++) {
+		l->running = w->next;
+		work_call(w);
 	}
 	return n;
+}
+
+/* Take @w out of the list at *@p; true when it was in it. */
+static bool unlink_work(struct loop_work **p, const struct loop_work *w)
+{
+	for (; *p; p = &(*p)->next) {
+		if (*p == w) {
+			*p = w->next;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Give back what was taken off the posted list: older than all that came
+ * since, so behind it. Only this thread takes, so the tail stays the tail. */
+static void repost(struct loop *l, struct loop_work *old)
+{
+	struct loop_work *head = NULL;
+
+	if (!old || atomic_compare_exchange_strong(&l->posted, &head, old))
+		return;
+	while (head->next)
+		head = head->next;
+	head->next = old;
+}
+
+void loop_work_cancel(struct loop *l, struct loop_work *w)
+{
+	struct loop_work *old;
+
+	assert(loop_is_current(l));
+	if (!atomic_load(&w->queued))
+		return;
+	if (!unlink_work(&l->running, w)) {
+		old = atomic_exchange_explicit(&l->posted, NULL, memory_order_acquire);
+		unlink_work(&old, w);
+		repost(l, old);
+	}
+	atomic_store(&w->queued, false);
 }
 
 void loop_defer(struct loop *l, struct loop_work *w)

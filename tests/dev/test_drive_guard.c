@@ -1,0 +1,99 @@
+/*
+ * tests/dev/test_drive_guard.c - a disk that fails: stop, event, and the same
+ * request again when the VM goes on.
+ */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "block/block.h"
+#include "tests/dev/lib_virtio.h"
+#include "vmm/base/json.h"
+#include "vmm/base/util.h"
+
+#define DISK	(1ull * MIB)
+#define HEADER	(VDRV_DATA - 0x1000)
+#define STATUS	(VDRV_DATA - 0x800)
+#define TURNS	200
+
+/* Writes at or beyond @bytes of any file fail with EFBIG from now on. */
+static void limit_files(rlim_t bytes)
+{
+	struct rlimit l = { bytes, RLIM_INFINITY };
+
+	signal(SIGXFSZ, SIG_IGN);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &l), 0);
+}
+
+static struct vdrv *started(const char *device)
+{
+	struct rig *r = vdrv_rig(NULL);
+	struct err e = ERR_INIT;
+	struct vdrv *v;
+
+	vdrv_drive(r, "d0", NULL, DISK);
+	v = vdrv_attach(r, device, 0);
+	vdrv_start(v);
+	cr_assert_eq(vm_start(r->vm, &e), 0, "%s", e.text);
+	return v;
+}
+
+static void start_write(struct vdrv *v, uint64_t sector)
+{
+	struct virtio_blk_outhdr h = { htole32(VIRTIO_BLK_T_OUT), 0, htole64(sector) };
+	struct drv_buf b[] = { { HEADER, 16, 0 }, { VDRV_DATA, 512, 0 }, { STATUS, 1, 1 } };
+
+	rig_mem_write(v->rig, HEADER, &h, sizeof(h));
+	rig_mem_put(v->rig, STATUS, 1, 0xee);
+	drv_add(&v->ring[0], b, 3);
+	vdrv_kick(v, 0);
+}
+
+static bool wait_event(struct rig *r, const char *name)
+{
+	for (int i = 0; i < TURNS && !strstr(r->events, name); i++)
+		loop_turn(r->loop, NS_PER_MS);
+	return strstr(r->events, name) != NULL;
+}
+
+Test(drive_guard, test_werror_stop_stops_and_cont_writes_again)
+{
+	struct vdrv *v = started("{'driver': 'virtio-blk-pci', 'id': 'disk0', 'drive': 'd0', "
+				 "'werror': 'stop'}");
+	struct err e = ERR_INIT;
+	uint32_t len;
+	uint16_t id;
+
+	limit_files(4096);
+	start_write(v, 100);
+	cr_assert(wait_event(v->rig, "STOP"));
+	cr_assert(wait_event(v->rig, "BLOCK_IO_ERROR"));
+	cr_assert_eq(atomic_load(&v->rig->vm->state), VM_IO_ERROR);
+	cr_assert_eq(rig_mem_get(v->rig, STATUS, 1), 0xee, "the guest was told");
+
+	limit_files(RLIM_INFINITY);
+	cr_assert_eq(vm_start(v->rig->vm, &e), 0, "%s", e.text);
+	cr_assert(vdrv_wait_used(v, 0, &id, &len));
+	cr_assert_eq(rig_mem_get(v->rig, STATUS, 1), VIRTIO_BLK_S_OK);
+	vdrv_destroy(v);
+}
+
+Test(drive_guard, test_werror_report_tells_guest_and_client_and_runs_on)
+{
+	struct vdrv *v = started("{'driver': 'virtio-blk-pci', 'id': 'disk0', 'drive': 'd0', "
+				 "'werror': 'report'}");
+	uint32_t len;
+	uint16_t id;
+
+	limit_files(4096);
+	start_write(v, 100);
+	cr_assert(vdrv_wait_used(v, 0, &id, &len));
+	cr_assert_eq(rig_mem_get(v->rig, STATUS, 1), VIRTIO_BLK_S_IOERR);
+	cr_assert(wait_event(v->rig, "BLOCK_IO_ERROR"));
+	cr_assert_str_eq(json_str(v->rig->last_data, "action", ""), "report");
+	cr_assert_str_eq(json_str(v->rig->last_data, "device", ""), "d0");
+	cr_assert_str_eq(json_str(v->rig->last_data, "operation", ""), "write");
+	cr_assert_eq(atomic_load(&v->rig->vm->state), VM_RUNNING);
+	vdrv_destroy(v);
+}
