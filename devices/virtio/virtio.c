@@ -232,6 +232,7 @@ static void queue_stopped(struct virtio_queue *q)
 	struct virtio_dev *v = q->v;
 
 	trace(virtio_queue_stop, "%s queue %u", v->pci.dev.path, q->index);
+	virtio_pci_queue_irq_drop(q);
 	pthread_mutex_lock(&v->pci.dev.lock);
 	virtq_stop(q->vq);
 	q->vq = NULL;
@@ -539,7 +540,7 @@ static int virtio_attach(struct dev *d, struct err *e)
 	for (i = 0; i < VIRTIO_QUEUES_MAX; i++) {
 		v->queue[i].v = v;
 		v->queue[i].index = i;
-		v->queue[i].kick.fd = -1;
+		v->queue[i].kick.fd = v->queue[i].irq.fd = -1;
 		v->queue[i].kick.cb = kick_cb;
 		v->queue[i].ctl_work.cb = ctl_cb;
 		v->queue[i].kick_work.cb = kick_work_cb;

@@ -95,6 +95,8 @@ struct virtio_queue {
 	bool cancelled;			/* ops->cancel has been called */
 	uint16_t budget;		/* chains this turn may still pop */
 	struct loop_work ctl_work, kick_work, flush_work;
+	struct loop_signal irq;		/* irqfd of a busy queue; fd -1: none */
+	uint16_t irq_vector;		/* which vector it is of */
 	uint64_t kicks, interrupts, requests;	/* statistics */
 };
 
@@ -128,6 +130,7 @@ struct virtio_dev {
 	struct virtio_queue queue[VIRTIO_QUEUES_MAX];
 	uint16_t queues;
 	struct loop_work reset_done_work;
+	_Atomic bool irqfd;		/* busy queues interrupt through irqfds */
 	struct virtio_pci *transport;	/* virtio_pci.c's registers; owned */
 };
 

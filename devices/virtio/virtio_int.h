@@ -34,8 +34,11 @@ void virtio_pci_stop(struct virtio_dev *v);
 void virtio_pci_detach(struct virtio_dev *v);
 /* The registers' reset values. */
 void virtio_pci_reset(struct virtio_dev *v);
-/* Used buffer and configuration change notifications. Any thread. */
+/* Used buffer notification, at the latest when this turn ends; and forget what
+ * is not sent yet. The queue's loop. */
 void virtio_pci_queue_irq(struct virtio_queue *q);
+void virtio_pci_queue_irq_drop(struct virtio_queue *q);
+/* Configuration change notification. Any thread. */
 void virtio_pci_config_irq(struct virtio_dev *v);
 
 #endif

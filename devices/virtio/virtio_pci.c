@@ -43,6 +43,7 @@
 
 #define ISR_QUEUE	1	/* s4.1.4.5; ISR_CONFIG has a name in the header */
 #define COMMON_SIZE	64	/* struct virtio_pci_common_cfg of 1.3 */
+#define IRQFD_AFTER	256	/* interrupts: more than a light device makes in a boot */
 #define VECTORS_MAX	2048	/* s4.1.5.1.2 */
 
 /* ---- interrupts ---- */
@@ -58,9 +59,50 @@ static void fire(struct virtio_dev *v, uint16_t vector, uint8_t isr)
 	pci_intx_set(&v->pci, true);
 }
 
+/*
+ * A message costs a system call of its own. An irqfd costs none, as its signal
+ * goes to the kernel together with the loop's next I/O and wait; but setting up
+ * its route takes KVM a grace period, so only a queue that has proved busy gets
+ * one.
+ */
+static bool has_irqfd(struct virtio_queue *q, uint16_t vector)
+{
+	struct virtio_dev *v = q->v;
+	struct err e = ERR_INIT;
+
+	if (!v->irqfd || q->interrupts < IRQFD_AFTER || !msix_enabled(&v->pci) ||
+	    vector == VIRTIO_MSI_NO_VECTOR)
+		return false;
+	if (q->irq.fd >= 0 && q->irq_vector == vector)
+		return true;
+	virtio_pci_queue_irq_drop(q);
+	if (msix_irqfd(&v->pci, vector, &q->irq.fd, &e) < 0) {
+		log_info("%s; interrupts go as messages", e.text);
+		q->irq.fd = -1;
+		v->irqfd = false;
+		return false;
+	}
+	q->irq_vector = vector;
+	return true;
+}
+
 void virtio_pci_queue_irq(struct virtio_queue *q)
 {
-	fire(q->v, q->vector, ISR_QUEUE);
+	uint16_t vector = q->vector;
+
+	if (has_irqfd(q, vector))
+		loop_signal_raise(q->loop, &q->irq);
+	else
+		fire(q->v, vector, ISR_QUEUE);
+}
+
+/* The descriptor is the vector's (pci/msix.c). */
+void virtio_pci_queue_irq_drop(struct virtio_queue *q)
+{
+	if (q->irq.fd < 0)
+		return;
+	loop_signal_drop(q->loop, &q->irq);
+	q->irq.fd = -1;
 }
 
 void virtio_pci_config_irq(struct virtio_dev *v)
@@ -553,6 +595,7 @@ int virtio_pci_start(struct virtio_dev *v, struct err *e)
 	 * function with the legacy interface is a conventional one on pcie.0. */
 	if ((!v->transport->legacy || p->bus->bridge) && pci_express_endpoint_add(p))
 		pci_pm_add(p, 0);
+	v->irqfd = p->dev.vm->kvm;
 	pci_intx_init(p, 1);
 	pci_hook_add(p, PCI_COMMAND, 2, command_written);
 	ret = add_vectors(v, e);

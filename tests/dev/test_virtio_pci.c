@@ -4,6 +4,7 @@
  */
 #include <criterion/criterion.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/dev/lib_virtio.h"
 #include "vmm/base/util.h"
@@ -295,6 +296,36 @@ Test(virtio_pci, test_virtio_pci_msix_takes_the_mapped_vector)
 	virtio_config_changed(v->v);
 	cr_expect_eq(rig_last_msi(v->rig).data, 0);
 	cr_expect_eq(rig_msis(v->rig), 2);
+	vdrv_destroy(v);
+}
+
+/* A busy queue interrupts through an eventfd, whatever vector it has. */
+Test(virtio_pci, test_virtio_pci_busy_queue_gets_an_irqfd)
+{
+	struct vdrv *v = rng("");
+	uint64_t count = 0;
+	uint32_t msis;
+	int i;
+
+	v->v->irqfd = true;	/* else only with KVM */
+	vdrv_start(v);
+	vdrv_msix(v);
+	for (i = 0; i < 300; i++)
+		cr_assert(request(v));
+	rig_turn(v->rig);
+	msis = rig_msis(v->rig);
+	cr_expect_lt(msis, 300);
+	cr_assert_geq(v->rig->route_fd[0], 0);
+	cr_expect_eq(v->rig->route[0].data, 1);
+	cr_assert_eq(read(v->rig->route_fd[0], &count, sizeof(count)), sizeof(count));
+	cr_expect_eq(count, 300 - msis);
+	/* Another vector: the signal follows it. */
+	vdrv_write(v, VIRTIO_PCI_COMMON_Q_MSIX, 2, 0);
+	cr_assert(request(v));
+	rig_turn(v->rig);
+	cr_expect_eq(v->rig->route[1].data, 0);
+	cr_assert_eq(read(v->rig->route_fd[1], &count, sizeof(count)), sizeof(count));
+	cr_expect_eq(count, 1);
 	vdrv_destroy(v);
 }
 
