@@ -13,7 +13,7 @@
 #include "vmm/core/vm.h"
 
 #define QUEUE_SIZE	8	/* a driver has one request at a time */
-#define IOV_MAX_	8
+#define PIECES		8	/* of one request */
 /* A buffer need not be filled (s5.4.6.2). getrandom(2) makes some 300 MB/s, so
  * that a turn's worth of requests takes about 100 microseconds. */
 #define CHUNK		4096u
@@ -105,7 +105,7 @@ static int rng_init(struct dev *d, struct err *e)
 {
 	struct virtio_rng *r = DEV_OF(d, struct virtio_rng);
 
-	virtio_queue_add(&r->v, QUEUE_SIZE, IOV_MAX_, 0, NULL);
+	virtio_queue_add(&r->v, QUEUE_SIZE, PIECES, 0, NULL);
 	loop_timer_init(d->vm->main, &r->refill, rng_refill, NULL);
 	r->timer_ready = true;
 	return 0;
