@@ -107,17 +107,19 @@ WARN	:= -Wall -Wextra -Wshadow -Wvla -Wundef -Wmissing-prototypes \
 	   -Wno-unused-parameter -Wno-missing-field-initializers
 ifeq ($(SAN),)
 OPT	?= -O2
+DEBUG	:= -g
 HARDEN	:= -fstack-protector-strong -D_FORTIFY_SOURCE=2
 WERROR	:= $(if $(filter true,$(CI)),-Werror)
 else
 # Fortified string functions hide overflows from the sanitizers. The code these
 # add misleads gcc's warnings that follow values, and fences against the guest
-# are beyond ThreadSanitizer.
+# are beyond ThreadSanitizer. Reports need line numbers, no variables: -g1.
 ifeq ($(findstring clang,$(CC)),)
 WARN	+= -Wno-format-truncation -Wno-stringop-truncation \
 	   -Wno-stringop-overflow -Wno-maybe-uninitialized -Wno-tsan
 endif
 OPT	?= -O1
+DEBUG	:= -g1
 HARDEN	:= -fno-omit-frame-pointer
 SANFLAGS := -fsanitize=$(SAN) \
 	   $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
@@ -125,7 +127,7 @@ endif
 
 ALL_CPPFLAGS := -D_GNU_SOURCE -DROOST_VERSION='"$(VERSION)"' \
 	   -I. -Iinclude -I$(GEN) $(PKG_CFLAGS) $(CPPFLAGS)
-ALL_CFLAGS := -std=gnu11 $(OPT) -g $(WARN) $(HARDEN) $(SANFLAGS) -fPIE -pthread \
+ALL_CFLAGS := -std=gnu11 $(OPT) $(DEBUG) $(WARN) $(HARDEN) $(SANFLAGS) -fPIE -pthread \
 	   -ffunction-sections -fdata-sections $(CFLAGS)
 ALL_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack \
 	   $(SANFLAGS) $(LDFLAGS)
