@@ -96,6 +96,17 @@ guest_seq=0	# commands given to the guest's shell
 guest_partial=	# console line that has not ended yet
 guest_boot_id=
 
+# guest_new: files of the next guest; the console is read through guest_out.
+guest_new() {
+	[[ -z $guest_pid ]] || fail "the test starts a second guest at once"
+	guest_count=$((guest_count + 1))
+	guest_console=$LAB_OUT/console-$guest_count.log
+	guest_stderr=$LAB_OUT/stderr-$guest_count.log
+	guest_partial=
+	: >"$guest_console"
+	exec {guest_out}<"$guest_console"
+}
+
 # guest_start ARGUMENT...: start a machine with these arguments. Its first
 # serial port is a pipe: kept in $LAB_OUT/console-N.log, read by guest_wait,
 # written by guest_sh.
@@ -103,19 +114,49 @@ guest_start() {
 	local args=(-machine q35 -accel kvm -nodefaults -display none
 		-serial stdio "$@")
 
-	[[ -z $guest_pid ]] || fail "the test starts a second guest at once"
-	guest_count=$((guest_count + 1))
-	guest_console=$LAB_OUT/console-$guest_count.log
-	guest_stderr=$LAB_OUT/stderr-$guest_count.log
-	guest_partial=
-	: >"$guest_console"
+	guest_new
 	mkfifo "$LAB_TMP/stdin-$guest_count"
-	exec {guest_in}<>"$LAB_TMP/stdin-$guest_count" \
-		{guest_out}<"$guest_console"
+	exec {guest_in}<>"$LAB_TMP/stdin-$guest_count"
 	printf '%q ' "$ROOST" "${args[@]}" >"$LAB_OUT/command-$guest_count"
 	"$ROOST" "${args[@]}" <&"$guest_in" >>"$guest_console" \
 		2>"$guest_stderr" {nap_fd}>&- {guest_out}>&- &
 	guest_pid=$!
+}
+
+# guest_start_terminal ARGUMENT...: start roost with nothing but these, on a
+# terminal of its own, $guest_tty; guest_in is the keyboard. The terminal
+# goes when terminal_pid is killed.
+guest_start_terminal() {
+	local tries=0
+
+	guest_new
+	guest_tty=$LAB_TMP/tty-$guest_count
+	socat "PTY,link=$guest_tty.user,raw,echo=0" "PTY,link=$guest_tty" &
+	terminal_pid=$!
+	until [[ -e $guest_tty && -e $guest_tty.user ]]; do
+		[[ $((tries++)) -lt 100 ]] || fail "socat makes no terminal"
+		nap
+	done
+	exec {guest_in}<>"$guest_tty.user"
+	stty -F "$guest_tty" sane
+	terminal_before=$(stty -F "$guest_tty" -a)
+	cat "$guest_tty.user" >>"$guest_console" &
+	printf '%q ' "$ROOST" "$@" >"$LAB_OUT/command-$guest_count"
+	# Leader of a session, so that the kernel tells it when the terminal goes.
+	# shellcheck disable=SC2094 # a terminal
+	setsid --ctty "$ROOST" "$@" <"$guest_tty" >"$guest_tty" \
+		2>"$guest_stderr" &
+	guest_pid=$!
+}
+
+# terminal_restored: the terminal is as it was before roost; it goes then.
+terminal_restored() {
+	local after
+	after=$(stty -F "$guest_tty" -a)
+	[[ $after = "$terminal_before" ]] ||
+		fail "the terminal was left as: ${after//$'\n'/ }"
+	kill "$terminal_pid"
+	wait "$terminal_pid" || :
 }
 
 # guest_boot KERNEL APPEND ARGUMENT...: start KERNEL (cloud or amd64) with its
@@ -206,7 +247,8 @@ guest_dmesg() {
 	fi
 }
 
-# guest_end [STATUS [SECONDS]]: wait for roost to end, with that status.
+# guest_end [STATUS [SECONDS]]: wait for roost to end, with that status (a
+# pattern).
 guest_end() {
 	now_us
 	local deadline=$((NOW + ${2:-60} * 1000000)) status=0
@@ -220,7 +262,8 @@ guest_end() {
 	wait "$guest_pid" || status=$?
 	guest_pid=
 	exec {guest_in}>&- {guest_out}<&-
-	[[ $status = "${1:-0}" ]] || fail "roost ended with status $status," \
+	# shellcheck disable=SC2053
+	[[ $status = ${1:-0} ]] || fail "roost ended with status $status," \
 		"not ${1:-0}: $(tail -n 1 "$guest_stderr")"
 }
 
