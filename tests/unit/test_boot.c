@@ -44,13 +44,14 @@ static void put_file(const char *path, const void *data, size_t len)
 	close(fd);
 }
 
-static void env_open(struct env *v)
+static void env_open_memory(struct env *v, bool share)
 {
+	const struct gmem_backing how = { .share = share, .dump = true };
 	int fd;
 
 	memset(v, 0, sizeof(*v));
 	v->gm = gmem_create();
-	cr_assert_eq(gmem_alloc(v->gm, "ram", RAM, NULL, &fd, &v->host, &v->e), 0);
+	cr_assert_eq(gmem_alloc(v->gm, "ram", RAM, &how, &fd, &v->host, &v->e), 0);
 	cr_assert_eq(gmem_add_region(v->gm, 0, RAM, v->host, fd, 0, false, &v->e), 0);
 	strcpy(v->dir, "/tmp/roost-boot-XXXXXX");
 	cr_assert(mkdtemp(v->dir));
@@ -61,6 +62,11 @@ static void env_open(struct env *v)
 		.map = { { 0, 0x9fc00, 1 }, { MIB, TABLES - MIB, 1 } }, .map_count = 2,
 		.acpi_rsdp = 0xe0000, .ram_low_end = RAM, .tables_base = TABLES,
 	};
+}
+
+static void env_open(struct env *v)
+{
+	env_open_memory(v, true);
 }
 
 static void env_close(struct env *v)
@@ -385,11 +391,11 @@ Test(boot, bzimage_header_beyond_zero_page_room_is_refused)
 
 /* ---- ELF ---- */
 
-Test(boot, elf_good_is_loaded_and_bss_zeroed)
+static void bss_test(bool share)
 {
 	struct env v;
 
-	env_open(&v);
+	env_open_memory(&v, share);
 	elf_make(&v);
 	memset(v.host + MIB, 0xff, 64 * KIB);
 	cr_assert_eq(load(&v, ELF_BYTES), 0, "%s", v.e.text);
@@ -400,6 +406,16 @@ Test(boot, elf_good_is_loaded_and_bss_zeroed)
 	cr_expect_eq(v.host[MIB + SEG_BYTES + 8191], 0);
 	cr_expect_eq(v.host[MIB + SEG_BYTES + 8192], 0xff);
 	env_close(&v);
+}
+
+Test(boot, elf_good_is_loaded_and_bss_zeroed_in_shared_memory)
+{
+	bss_test(true);
+}
+
+Test(boot, elf_good_is_loaded_and_bss_zeroed_in_private_memory)
+{
+	bss_test(false);
 }
 
 Test(boot, elf_bss_of_odd_length_is_zeroed_exactly)

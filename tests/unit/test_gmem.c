@@ -326,7 +326,7 @@ Test(gmem, alloc_large_is_congruent_with_guest_addresses)
 
 Test(gmem, alloc_prealloc_touches_all)
 {
-	struct gmem_backing how = { .prealloc = true, .dump = true };
+	struct gmem_backing how = { .prealloc = true, .share = true, .dump = true };
 	struct gmem *gm = gmem_create();
 	struct err e = ERR_INIT;
 	struct stat st;
@@ -441,5 +441,37 @@ Test(gmem, alloc_mem_path_missing_directory_names_it)
 
 	cr_assert_eq(gmem_alloc(gm, "ram", MIB, &how, &fd, &host, &e), -ENOENT);
 	cr_assert_not_null(strstr(e.text, "/nonexistent/ram"), "%s", e.text);
+	gmem_destroy(gm);
+}
+
+Test(gmem, private_memory_has_no_file)
+{
+	const struct gmem_backing how = { .share = false, .dump = true };
+	struct gmem *gm = gmem_create();
+	struct err e = ERR_INIT;
+	uint8_t *host;
+	int fd = 0;
+
+	cr_assert_eq(gmem_alloc(gm, "ram", 4 * MIB, &how, &fd, &host, &e), 0, "%s", e.text);
+	cr_expect_eq(fd, -1);
+	cr_expect_eq((uintptr_t)host % (2 * MIB), 0);
+	cr_assert_eq(gmem_add_region(gm, 0, 4 * MIB, host, fd, 0, false, &e), 0, "%s", e.text);
+	cr_expect_eq(gmem_write(gm, gpa(4 * MIB - 1), "x", 1), 0);
+	gmem_destroy(gm);
+}
+
+Test(gmem, private_memory_is_preallocated)
+{
+	const struct gmem_backing how = { .prealloc = true, .dump = true };
+	struct gmem *gm = gmem_create();
+	struct err e = ERR_INIT;
+	unsigned char in_core[16];
+	uint8_t *host;
+	int fd;
+
+	cr_assert_eq(gmem_alloc(gm, "ram", 64 * KIB, &how, &fd, &host, &e), 0, "%s", e.text);
+	cr_assert_eq(mincore(host, 64 * KIB, in_core), 0);
+	for (size_t i = 0; i < sizeof(in_core); i++)
+		cr_expect(in_core[i] & 1);
 	gmem_destroy(gm);
 }

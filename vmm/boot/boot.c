@@ -80,16 +80,25 @@ int boot_read(struct gmem *gm, uint64_t at, int fd, uint64_t off, uint64_t len,
 	return 0;
 }
 
+static bool is_anonymous(const struct gmem *gm, uint64_t at)
+{
+	for (int i = 0; i < gm->count; i++)
+		if (at - gm->region[i].base < gm->region[i].size)
+			return gm->region[i].fd < 0;
+	return false;
+}
+
 int boot_zero(struct gmem *gm, uint64_t at, uint64_t len, struct err *e)
 {
 	const uint64_t page = 4096;
 	uint64_t from = align_up(at, page), to = align_down(at + len, page);
 	void *host;
 
-	/* Punching a hole gives zeroes without touching a page: a kernel's bss
-	 * is megabytes that it may never use. */
+	/* Giving the pages back leaves zeroes without touching one: a kernel's
+	 * bss is megabytes that it may never use. */
 	if (to > from && (host = gmem_ptr(gm, gpa(from), to - from, true)) &&
-	    madvise(host, to - from, MADV_REMOVE) == 0) {
+	    madvise(host, to - from, is_anonymous(gm, from) ? MADV_DONTNEED :
+		    MADV_REMOVE) == 0) {
 		if (gmem_zero(gm, gpa(at), from - at) < 0 ||
 		    gmem_zero(gm, gpa(to), at + len - to) < 0)
 			goto bad;

@@ -2,8 +2,8 @@
  * vmm/core/gmem.h - guest memory: the only place that turns a guest physical
  * address into a host pointer, and the only range check.
  *
- * RAM is a few regions of one or more memfds, mapped shared so that vhost and
- * other processes can be handed them. Device registers are not in here, so
+ * RAM is a few regions of anonymous memory, or of memfds mapped shared where
+ * other processes are to be handed them. Device registers are not in here, so
  * DMA can never reach one.
  *
  * Threads: regions are added before the first vCPU runs (and later under the
@@ -42,7 +42,7 @@ struct gmem_region {
 	uint64_t base;		/* guest physical */
 	uint64_t size;		/* bytes, multiple of 4 KiB */
 	uint8_t *host;		/* mapping of fd at fd_off */
-	int fd;
+	int fd;			/* -1: anonymous memory */
 	uint64_t fd_off;
 	bool readonly;		/* ROM: the guest and DMA only read it */
 };
@@ -58,9 +58,10 @@ struct gmem_backing {
 	bool hugepages;		/* MFD_HUGETLB */
 	uint64_t hugepage_size;	/* 0: the host's default */
 	bool prealloc;		/* touch every page before the guest runs */
-	bool share;		/* kept for -object compatibility; always shared */
-	bool merge;		/* MADV_MERGEABLE; KSM leaves shared pages alone,
-				 * so it is a hint without effect today */
+	bool share;		/* a memfd that vhost-user peers can be handed; else
+				 * anonymous memory, which gets huge pages. Huge
+				 * page files and mem-path are always shared. */
+	bool merge;		/* MADV_MERGEABLE; KSM leaves shared pages alone */
 	bool dump;		/* false: MADV_DONTDUMP */
 	const char *path;	/* mem-path: file or directory, NULL: memfd */
 };
@@ -69,9 +70,10 @@ struct gmem *gmem_create(void);
 void gmem_destroy(struct gmem *gm);	/* unmaps; NULL is allowed */
 
 /*
- * Make @size bytes of host memory (@how NULL: plain memfd), zeroed unless a
+ * Make @size bytes of host memory (@how NULL: a memfd), zeroed unless a
  * file at mem-path held something; @id names it in errors. Pieces of it are
- * shown in the guest by gmem_add_region(); @fd and @host stay the gmem's.
+ * shown in the guest by gmem_add_region(); @fd (-1: anonymous) and @host stay
+ * the gmem's.
  * Large memory starts at a multiple of 1 GiB (else 2 MiB), so that regions
  * placed at the same residue map with huge pages and in one VFIO call. Its
  * size is sealed. Fails when it exceeds what the host has.

@@ -139,8 +139,9 @@ static int map_aligned(struct gmem_map *m, uint64_t align)
 		return -errno;
 	m->area = p;
 	start = align_up((uint64_t)(uintptr_t)p + GUARD_BYTES, align);
-	p = mmap((void *)(uintptr_t)start, m->size, PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_FIXED, m->fd, 0);
+	p = mmap((void *)(uintptr_t)start, m->size, PROT_READ | PROT_WRITE, MAP_FIXED |
+		 (m->fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED),
+		 m->fd, 0);
 	if (p != MAP_FAILED) {
 		m->host = p;
 		return 0;
@@ -179,8 +180,9 @@ static int map_fd(struct gmem_map *m, const char *id, uint64_t page, struct err 
 /* Hints: a kernel that does not know one is no reason to fail. */
 static void advise(const struct gmem_map *m, const struct gmem_backing *how, uint64_t page)
 {
-	/* Pays for a guest of 2 MiB and more where shmem_enabled is "advise";
-	 * the host page tables then shrink by a factor of 512. */
+	/* Anonymous memory gets huge pages nearly everywhere, files only where
+	 * shmem_enabled says so. A page fault of the guest then maps 2 MiB, and
+	 * the host's page tables shrink by a factor of 512. */
 	if (page < 2 * MIB && m->size >= 2 * MIB)
 		madvise(m->host, m->size, MADV_HUGEPAGE);
 	if (how->merge)
@@ -235,7 +237,7 @@ static int prealloc(const struct gmem_map *m, const char *id, uint64_t page, str
 	int r = populate(m, page);
 
 	/* A kernel before 5.14: let the file allocate its pages instead. */
-	if (r == -EINVAL)
+	if (r == -EINVAL && m->fd >= 0)
 		r = fallocate(m->fd, 0, 0, (off_t)m->size) < 0 ? -errno : 0;
 	if (r == 0)
 		return 0;
@@ -247,12 +249,34 @@ static int prealloc(const struct gmem_map *m, const char *id, uint64_t page, str
 		       id, m->size / MIB);
 }
 
+/* Memory that nobody else is to see: no file, so that it gets huge pages. */
+static bool is_private(const struct gmem_backing *how)
+{
+	return !how->share && !how->hugepages && !how->path;
+}
+
+static int make_private(struct gmem_map *m, const char *id, const struct gmem_backing *how,
+			struct err *e)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	int r;
+
+	m->size = align_up(m->size, page);
+	r = map_fd(m, id, page, e);
+	if (r < 0)
+		return r;
+	advise(m, how, page);
+	return how->prealloc ? prealloc(m, id, page, e) : 0;
+}
+
 static int make_map(struct gmem_map *m, const char *id, const struct gmem_backing *how,
 		    struct err *e)
 {
 	uint64_t page, wanted = m->size;
 	int r;
 
+	if (is_private(how))
+		return make_private(m, id, how, e);
 	m->fd = how->path ? open_path(id, how->path, e) : open_memfd(id, how, e);
 	if (m->fd < 0)
 		return m->fd;
@@ -292,7 +316,7 @@ void gmem_maps_free(struct gmem *gm)
 int gmem_alloc(struct gmem *gm, const char *id, uint64_t size,
 	       const struct gmem_backing *how, int *fd, uint8_t **host, struct err *e)
 {
-	static const struct gmem_backing plain = { .dump = true };
+	static const struct gmem_backing plain = { .dump = true, .share = true };
 	struct gmem_map *m;
 	int r;
 

@@ -141,7 +141,7 @@ static int read_memory(struct machine *m, const struct mem_backend *mems,
 			       (unsigned long long)o.size);
 	*id = "ram";
 	*how = (struct gmem_backing){ .dump = m->opts.dump_guest_core,
-				      .merge = m->opts.mem_merge, .share = true };
+				      .merge = m->opts.mem_merge };
 	m->ram = o.size;
 	if (!m->opts.memory_backend)
 		return 0;
@@ -156,7 +156,8 @@ static int read_memory(struct machine *m, const struct mem_backend *mems,
 			       b->id, (unsigned long long)b->size);
 	*id = b->id;
 	*how = (struct gmem_backing){ .hugepages = b->hugetlb, .hugepage_size = b->hugetlb_size,
-				      .prealloc = b->prealloc, .share = true, .merge = b->merge,
+				      .prealloc = b->prealloc, .merge = b->merge,
+				      .share = b->share || strcmp(b->kind, "memory-backend-ram"),
 				      .dump = b->dump && m->opts.dump_guest_core, .path = b->path };
 	m->ram = b->size;
 	return 0;
