@@ -66,14 +66,22 @@ struct prop {
 	{ .name = (n), .type = (t), .offset = offsetof(st, f), .min = (lo), \
 	  .max = (hi), .def = (d), .help = (h), ##__VA_ARGS__ }
 #define PROP_BOOL(st, f, n, d, h, ...)	PROP_NUM_(PROP_T_BOOL, st, f, n, 0, 1, d, h, ##__VA_ARGS__)
-#define PROP_ONOFFAUTO(st, f, n, d, h, ...) PROP_NUM_(PROP_T_AUTO, st, f, n, 0, 2, d, h, ##__VA_ARGS__)
-#define PROP_U8(st, f, n, lo, hi, d, h, ...)	PROP_NUM_(PROP_T_U8, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
-#define PROP_U16(st, f, n, lo, hi, d, h, ...)	PROP_NUM_(PROP_T_U16, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
-#define PROP_U32(st, f, n, lo, hi, d, h, ...)	PROP_NUM_(PROP_T_U32, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
-#define PROP_U64(st, f, n, lo, hi, d, h, ...)	PROP_NUM_(PROP_T_U64, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
-#define PROP_I32(st, f, n, lo, hi, d, h, ...)	PROP_NUM_(PROP_T_I32, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
-#define PROP_I64(st, f, n, lo, hi, d, h, ...)	PROP_NUM_(PROP_T_I64, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
-#define PROP_SIZE(st, f, n, lo, hi, d, h, ...)	PROP_NUM_(PROP_T_SIZE, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
+#define PROP_ONOFFAUTO(st, f, n, d, h, ...) \
+	PROP_NUM_(PROP_T_AUTO, st, f, n, 0, 2, d, h, ##__VA_ARGS__)
+#define PROP_U8(st, f, n, lo, hi, d, h, ...) \
+	PROP_NUM_(PROP_T_U8, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
+#define PROP_U16(st, f, n, lo, hi, d, h, ...) \
+	PROP_NUM_(PROP_T_U16, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
+#define PROP_U32(st, f, n, lo, hi, d, h, ...) \
+	PROP_NUM_(PROP_T_U32, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
+#define PROP_U64(st, f, n, lo, hi, d, h, ...) \
+	PROP_NUM_(PROP_T_U64, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
+#define PROP_I32(st, f, n, lo, hi, d, h, ...) \
+	PROP_NUM_(PROP_T_I32, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
+#define PROP_I64(st, f, n, lo, hi, d, h, ...) \
+	PROP_NUM_(PROP_T_I64, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
+#define PROP_SIZE(st, f, n, lo, hi, d, h, ...) \
+	PROP_NUM_(PROP_T_SIZE, st, f, n, lo, hi, d, h, ##__VA_ARGS__)
 #define PROP_STR(st, f, n, d, h, ...) \
 	{ .name = (n), .type = PROP_T_STR, .offset = offsetof(st, f), \
 	  .def_str = (d), .help = (h), ##__VA_ARGS__ }

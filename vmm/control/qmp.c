@@ -294,7 +294,8 @@ static void session_byte(struct session *s, char c)
 	if (!scan_byte(s, c))
 		return;
 	if (s->too_long) {
-		err_set(&e, -E2BIG, "QMP request exceeds %llu bytes or %d levels", INPUT_MAX, NEST_LIMIT);
+		err_set(&e, -E2BIG, "QMP request exceeds %llu bytes or %d levels",
+			INPUT_MAX, NEST_LIMIT);
 		reply = error_reply(&e);
 		session_send(s, reply);
 		json_decref(reply);

@@ -126,8 +126,8 @@ static int expand_drives(struct built *b, struct err *e)
 		if (strcmp(iface, "none") == 0)
 			continue;
 		if (strcmp(iface, "virtio"))
-			return err_set(e, -EINVAL, "-drive if=%s: roost has if=virtio (the default) "
-				       "and if=none", iface);
+			return err_set(e, -EINVAL, "-drive if=%s: roost has if=virtio (the "
+				       "default) and if=none", iface);
 		json_put_str(d, "if", "none");
 		snprintf(id, sizeof(id), "virtio%zu", i);
 		if (!json_object_get(d, "id"))
@@ -279,10 +279,16 @@ static int parse_uuid(const char *s, uint8_t out[16])
 static int set_identity(struct built *b, struct err *e)
 {
 	const char *uuid = json_str(b->desc, "uuid", NULL);
-	const char *name = json_str(json_object_get(b->desc, "name"), "guest", NULL);
+	static const struct prop *const tables[] = { name_props, NULL };
+	struct name_opts name = { 0 };
 	struct vm *vm = b->vm;
+	int r;
 
-	vm->name = name ? xstrdup(name) : NULL;
+	prop_defaults(tables, &name);
+	r = prop_apply(tables, &name, json_object_get(b->desc, "name"), NULL, "-name", e);
+	vm->name = name.guest;		/* handed over */
+	if (r)
+		return r;
 	vm->no_reboot = json_object_get(b->desc, "no-reboot") != NULL;
 	vm->no_shutdown = json_object_get(b->desc, "no-shutdown") != NULL;
 	if (!uuid)
@@ -309,10 +315,25 @@ static int build_backends(struct built *b, struct err *e)
 	return r ? r : for_each(b, "drives", add_drive, e);
 }
 
+/* There is no human monitor: only "none" can be had. */
+static int check_monitors(struct built *b, struct err *e)
+{
+	json_t *list = json_object_get(b->desc, "monitors"), *s;
+	size_t i;
+
+	json_array_foreach(list, i, s)
+		if (strcmp(json_string_value(s), "none"))
+			return err_set(e, -EINVAL, "-monitor %s: there is no human monitor; use "
+				       "-qmp unix:PATH,server=on,wait=off", json_string_value(s));
+	return 0;
+}
+
 static int build_all(struct built *b, struct err *e)
 {
 	int r = set_identity(b, e);
 
+	if (r == 0)
+		r = check_monitors(b, e);
 	if (r == 0)
 		r = build_backends(b, e);
 	if (r == 0)

@@ -13,7 +13,7 @@ const struct prop machine_props[] = {
 	PROP_STR(struct machine_opts, type, "type", "q35", "machine type"),
 	PROP_STR(struct machine_opts, accel, "accel", "kvm", "accelerator"),
 	PROP_ENUM(struct machine_opts, irqchip, "kernel-irqchip", irqchip_words,
-		  MACHINE_IRQCHIP_ON, "interrupt controllers in the kernel, or IOAPIC here (split)"),
+		  MACHINE_IRQCHIP_ON, "interrupt controllers in the kernel; split: IOAPIC here"),
 	PROP_LINK(struct machine_opts, memory_backend, "memory-backend",
 		  "memory backend", "object that guest memory comes from"),
 	PROP_BOOL(struct machine_opts, dump_guest_core, "dump-guest-core", 1,
@@ -51,6 +51,23 @@ const struct prop mem_props[] = {
 const struct prop accel_props[] = {
 	PROP_STR(struct accel_opts, accel, "accel", "kvm", "accelerator"),
 	PROP_STR(struct accel_opts, device, "device", "/dev/kvm", "path of KVM's device"),
+	PROP_END
+};
+
+const struct prop name_props[] = {
+	PROP_STR(struct name_opts, guest, "guest", NULL, "the guest's name"),
+	PROP_BOOL(struct name_opts, debug_threads, "debug-threads", 1,
+		  "accepted; threads always have names"),
+	PROP_END
+};
+
+const struct prop overcommit_props[] = {
+	PROP_BOOL(struct overcommit_opts, mem_lock, "mem-lock", 0, "lock all memory"),
+	PROP_END
+};
+
+const struct prop msg_props[] = {
+	PROP_BOOL(struct msg_opts, timestamp, "timestamp", 0, "time in front of messages"),
 	PROP_END
 };
 

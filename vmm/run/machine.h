@@ -41,6 +41,22 @@ struct accel_opts {
 };
 extern const struct prop accel_props[];
 
+struct name_opts {
+	char *guest;
+	bool debug_threads;
+};
+extern const struct prop name_props[];
+
+struct overcommit_opts {
+	bool mem_lock;
+};
+extern const struct prop overcommit_props[];
+
+struct msg_opts {
+	bool timestamp;
+};
+extern const struct prop msg_props[];
+
 /* Memory objects (-object memory-backend-*), kept until the machine takes one. */
 struct mem_backend {
 	char *id, *kind, *path;

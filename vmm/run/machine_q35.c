@@ -73,9 +73,11 @@ static int refuse_absent(const struct machine *m, struct err *e)
 		return err_set(e, -EINVAL, "accel=%s: roost runs on KVM only; use accel=kvm",
 			       strcmp(m->opts.accel, "kvm") ? m->opts.accel : m->accel.accel);
 	if (m->opts.irqchip == MACHINE_IRQCHIP_OFF)
-		return err_set(e, -EINVAL, "-machine kernel-irqchip=off: not supported; use on or split");
+		return err_set(e, -EINVAL, "-machine kernel-irqchip=off: not "
+			       "supported; use on or split");
 	if (m->opts.usb)
-		return err_set(e, -EINVAL, "-machine usb=on: there are no USB controllers yet; leave it off");
+		return err_set(e, -EINVAL, "-machine usb=on: there are no USB "
+			       "controllers yet; leave it off");
 	if (m->opts.hpet == PROP_ON)
 		return err_set(e, -EINVAL, "-machine hpet=on: there is no HPET; leave it off");
 	return 0;
@@ -195,7 +197,7 @@ static int choose_windows(struct machine *m, struct err *e)
 	uint64_t base = align_up(X86_RAM_HIGH_BASE + m->ram_high, MMIO64_ALIGN);
 
 	if (X86_RAM_HIGH_BASE + m->ram_high > top)
-		return err_set(e, -EINVAL, "-m %llu: the CPU addresses only %u bits; use less memory",
+		return err_set(e, -EINVAL, "-m %llu: the CPU addresses %u bits; use less memory",
 			       (unsigned long long)m->ram, x86_phys_bits(m->vm));
 	m->win = (struct pci_windows){
 		.ecam_base = X86_ECAM_BASE, .buses = 255,

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,6 +25,7 @@
 #include "vmm/loop/loop.h"
 #include "vmm/run/build.h"
 #include "vmm/run/help.h"
+#include "vmm/run/machine.h"
 #include "vmm/run/options.h"
 
 struct program {
@@ -176,6 +178,23 @@ static int start(struct program *p, const json_t *desc, const sigset_t *set, str
 	return r;
 }
 
+/* -overcommit mem-lock=on: everything, guest memory too, now and later. */
+static int lock_memory(const json_t *desc, struct err *e)
+{
+	static const struct prop *const tables[] = { overcommit_props, NULL };
+	struct overcommit_opts o = { 0 };
+	int r;
+
+	prop_defaults(tables, &o);
+	r = prop_apply(tables, &o, json_object_get(desc, "overcommit"), NULL, "-overcommit", e);
+	if (r || !o.mem_lock)
+		return r;
+	if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+		return err_sys(e, -errno, "-overcommit mem-lock=on: cannot lock memory (raise "
+			       "the limit with ulimit -l)");
+	return 0;
+}
+
 static int parse_aio(const json_t *desc, enum loop_aio *aio, struct err *e)
 {
 	static const char *const words[] = {
@@ -217,6 +236,8 @@ static int run(const json_t *desc, int ready_fd)
 	block_signals(&set);
 	catch_fatal_signals();
 	r = parse_aio(desc, &aio, &e);
+	if (r == 0)
+		r = lock_memory(desc, &e);
 	if (r == 0)
 		r = loop_create(&p.loop, "main", aio, &e);
 	if (r == 0)
@@ -276,13 +297,19 @@ static void sink_file(enum log_level level, const char *line, void *arg)
 static int set_logging(const json_t *desc, struct err *e)
 {
 	const char *path = json_str(desc, "logfile", NULL);
-	const char *stamp = json_str(json_object_get(desc, "msg"), "timestamp", "off");
+	static const struct prop *const tables[] = { msg_props, NULL };
+	struct msg_opts msg = { 0 };
 	json_t *list = json_object_get(desc, "trace"), *t;
 	char *globs, *g, *save;
 	FILE *f;
 	size_t i;
+	int r;
 
-	log_set_timestamps(strcmp(stamp, "on") == 0);
+	prop_defaults(tables, &msg);
+	r = prop_apply(tables, &msg, json_object_get(desc, "msg"), NULL, "-msg", e);
+	if (r)
+		return r;
+	log_set_timestamps(msg.timestamp);
 	if (path) {
 		f = fopen(path, "ae");
 		if (!f)
