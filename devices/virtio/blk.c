@@ -620,7 +620,8 @@ static const struct virtio_ops blk_ops = {
 	{								\
 		.name = (name_), .alias = (alias_), .help = (help_),	\
 		.class = &(class_), .size = sizeof(struct virtio_blk),	\
-		.props = blk_props, .ops = { .init = blk_init, .fini = blk_fini, .pause = blk_pause }, \
+		.props = blk_props,					\
+		.ops = { .init = blk_init, .fini = blk_fini, .pause = blk_pause }, \
 		.class_ops = &blk_ops,					\
 	}
 

@@ -9,7 +9,7 @@
 
 #include "devices/virtio/virtio.h"
 
-/* ---- virtio.c, called by the transport ---- */
+/* ---- called by the transport ---- */
 
 /* Write and read device_status. Through the legacy interface there is no
  * FEATURES_OK (s3.1.2). */
@@ -25,6 +25,24 @@ void virtio_queue_notify(struct virtio_queue *q);
 /* Device config, @len bytes at @off. */
 void virtio_config_get(struct virtio_dev *v, uint32_t off, void *buf, uint32_t len);
 void virtio_config_set(struct virtio_dev *v, uint32_t off, const void *buf, uint32_t len);
+
+static inline bool virtio_driver_ok(const struct virtio_dev *v)
+{
+	return v->status & VIRTIO_CONFIG_S_DRIVER_OK;
+}
+
+/* ---- between virtio.c and virtio_queue.c ---- */
+
+/* The last queue is idle: end the reset. */
+void virtio_reset_finish(struct virtio_dev *v);
+void virtio_queue_init(struct virtio_dev *v, uint16_t i);
+/* Kicks reach the queue's loop from here, to there. Main loop, no lock held. */
+int virtio_queue_watch(struct virtio_queue *q, struct err *e);
+void virtio_queue_unwatch(struct virtio_queue *q);
+void virtio_queue_registers_reset(struct virtio_queue *q);
+/* Latch the registers and let the queue run; a bad ring breaks the device. */
+void virtio_queue_start(struct virtio_queue *q);
+void virtio_queue_stop(struct virtio_queue *q);
 
 /* ---- virtio_pci.c ---- */
 
