@@ -1,9 +1,10 @@
 /*
- * devices/serial/uart16550.c - serial port of a PC, a 16550A at an ISA address.
+ * devices/serial/uart16550.c - the 16550A UART.
  * Spec:    National Semiconductor PC16550D data sheet, s8 (registers).
  * Threads: registers run on vCPU threads, the chardev's callbacks on the main
- *          loop, both with the device lock held.
- * Missing: baud rates take no time; modem control lines lead nowhere.
+ *          loop, both with the owner's device lock held.
+ * Missing: baud rates take no time; modem control lines lead nowhere; DMA mode
+ *          (FCR bit 3) has no pins to show itself on.
  *
  * Nothing the guest sends is dropped and no vCPU waits: a byte the chardev
  * does not take stays in the transmit FIFO, and THRE and TEMT stay clear until
@@ -14,69 +15,29 @@
  * again and needs no exit in between. Linux gives up a handler that loops 512
  * times ("too much work for irq"), so every TX_BURST bytes THRE is left to the
  * main loop for once.
+ *
+ * OUT2, which gates the line on the PC's serial cards, does not gate it here:
+ * systems written on QEMU (xv6, for one) leave it clear and expect interrupts.
  */
 #include <errno.h>
 #include <linux/serial_reg.h>
 
+#include "devices/serial/uart16550.h"
 #include "vmm/base/util.h"
-#include "vmm/char/char.h"
-#include "vmm/core/bus.h"
-#include "vmm/core/dev.h"
-#include "vmm/core/irq.h"
 #include "vmm/core/vm.h"
 
-#define UART_PORTS	4
-#define FIFO_BYTES	16	/* s8.5 */
 #define IIR_FIFO_ON	0xc0	/* s8.6.2: FCR bit 0 is set */
 #define TX_BURST	2048	/* bytes; a quarter of Linux's patience */
+#define LSR_TX_EMPTY	(UART_LSR_THRE | UART_LSR_TEMT)
+#define LSR_ERRORS	(UART_LSR_OE | UART_LSR_PE | UART_LSR_FE | UART_LSR_BI)
 
-struct uart {
-	struct dev dev;			/* first: the core hands us &dev */
-	/* properties */
-	char *chardev;
-	int32_t index;			/* -1: the next free one */
-	uint32_t iobase, irq;		/* 0: the index's usual ones */
-	/* set-up, constant afterwards */
-	struct bus_win win;
-	struct irq_pin pin;
-	struct chardev *chr;		/* the chardev set's; NULL: none */
-	struct char_front front;
-	/* device lock */
-	uint8_t ier, fcr, lcr, mcr, lsr, msr, scr, dll, dlm;
-	uint8_t rx[FIFO_BYTES], tx[FIFO_BYTES];
-	unsigned int rx_head, rx_count, tx_count;
-	bool thr_pending;		/* "THR empty" not yet seen in IIR */
-	unsigned int burst;		/* bytes since the handler last got out */
-	struct loop_work resume;	/* ends a burst on the main loop */
-};
-
-static const struct {
-	uint16_t iobase;
-	uint8_t irq;
-} usual[UART_PORTS] = { { 0x3f8, 4 }, { 0x2f8, 3 }, { 0x3e8, 4 }, { 0x2e8, 3 } };
-
-static const struct prop uart_props[] = {
-	PROP_LINK(struct uart, chardev, "chardev", "chardev", "where the bytes go",
-		  .flags = PROP_REQUIRED),
-	PROP_I32(struct uart, index, "index", -1, UART_PORTS - 1, -1,
-		 "number of the port, 0 is COM1; -1: the next free one"),
-	PROP_U32(struct uart, iobase, "iobase", 0, 0xfff8, 0, "I/O address; 0: by index"),
-	PROP_U32(struct uart, irq, "irq", 0, 15, 0, "interrupt line; 0: by index"),
-	PROP_END
-};
-
-static bool fifo_on(const struct uart *u)
+static bool fifo_on(const struct uart16550 *u)
 {
 	return u->fcr & UART_FCR_ENABLE_FIFO;
 }
 
-static unsigned int rx_room(const struct uart *u)
-{
-	return (fifo_on(u) ? FIFO_BYTES : 1) - MIN(u->rx_count, fifo_on(u) ? FIFO_BYTES : 1u);
-}
-
 /* s8.6.3, FCR bits 6 and 7: bytes in the FIFO that raise "data available". */
-static unsigned int rx_trigger(const struct uart *u)
+static unsigned int rx_trigger(const struct uart16550 *u)
 {
 	static const uint8_t level[] = { 1, 4, 8, 14 };
 
@@ -88,9 +49,9 @@ static unsigned int rx_trigger(const struct uart *u)
  * than the trigger level raise the timeout at once: everything the back end
  * had is in the FIFO already, more waiting would bring nothing.
  */
-static uint8_t iir_source(const struct uart *u)
+static uint8_t iir_source(const struct uart16550 *u)
 {
-	if ((u->ier & UART_IER_RLSI) && (u->lsr & UART_LSR_BRK_ERROR_BITS))
+	if ((u->ier & UART_IER_RLSI) && (u->lsr & LSR_ERRORS))
 		return UART_IIR_RLSI;
 	if ((u->ier & UART_IER_RDI) && u->rx_count)
 		return u->rx_count >= rx_trigger(u) ? UART_IIR_RDI : UART_IIR_RX_TIMEOUT;
@@ -101,88 +62,127 @@ static uint8_t iir_source(const struct uart *u)
 	return UART_IIR_NO_INT;
 }
 
-/* On a PC OUT2 gates the line; in loopback mode it is off (s8.6.5). */
-static void update_irq(struct uart *u)
+static void update_irq(struct uart16550 *u)
 {
-	bool gate = (u->mcr & UART_MCR_OUT2) && !(u->mcr & UART_MCR_LOOP);
-
-	irq_pin_set(&u->pin, gate && iir_source(u) != UART_IIR_NO_INT);
+	u->irq(u, iir_source(u) != UART_IIR_NO_INT);
 }
 
 /* ---- receive ---- */
 
-static void rx_push(struct uart *u, uint8_t c)
+static unsigned int rx_room(const struct uart16550 *u)
+{
+	unsigned int size = fifo_on(u) ? UART_FIFO_BYTES : 1;
+
+	return size - MIN(u->rx_count, size);
+}
+
+/* s8.6.4: errors show when their character is the next to be read. */
+static void rx_show_top(struct uart16550 *u)
+{
+	struct uart_rx *top = &u->rx[u->rx_head];
+
+	if (!u->rx_count) {
+		u->lsr &= (uint8_t)~UART_LSR_DR;
+		return;
+	}
+	u->lsr |= UART_LSR_DR | top->lsr;
+	top->lsr = 0;
+}
+
+static void rx_push(struct uart16550 *u, uint8_t byte, uint8_t lsr)
 {
 	if (!rx_room(u)) {
 		u->lsr |= UART_LSR_OE;
 		return;
 	}
-	u->rx[(u->rx_head + u->rx_count++) % FIFO_BYTES] = c;
-	u->lsr |= UART_LSR_DR;
+	u->rx[(u->rx_head + u->rx_count++) % UART_FIFO_BYTES] =
+		(struct uart_rx){ byte, lsr };
+	if (u->rx_count == 1)
+		rx_show_top(u);
 }
 
-static uint8_t rx_pop(struct uart *u)
+/* A break is one zero character with BI set (s8.6.4), behind what came before. */
+static void rx_break(struct uart16550 *u)
 {
+	u->break_waits = !rx_room(u);
+	if (!u->break_waits)
+		rx_push(u, 0, UART_LSR_BI);
+}
+
+static uint8_t rx_pop(struct uart16550 *u)
+{
+	uint8_t byte = u->rx[u->rx_head].byte;
 	bool was_full = !rx_room(u);
-	uint8_t c;
 
 	if (!u->rx_count)
-		return 0;
-	c = u->rx[u->rx_head];
-	u->rx_head = (u->rx_head + 1) % FIFO_BYTES;
-	if (--u->rx_count == 0)
-		u->lsr &= (uint8_t)~UART_LSR_DR;
+		return byte;	/* an empty FIFO repeats its last character */
+	u->rx_head = (u->rx_head + 1) % UART_FIFO_BYTES;
+	u->rx_count--;
+	rx_show_top(u);
+	if (u->break_waits)
+		rx_break(u);
 	if (was_full && u->chr)
 		char_accept_input(u->chr);
-	return c;
+	return byte;
 }
 
-static void rx_clear(struct uart *u)
+static void rx_clear(struct uart16550 *u)
 {
 	u->rx_count = 0;
-	u->lsr &= (uint8_t)~(UART_LSR_DR | UART_LSR_BRK_ERROR_BITS);
+	u->break_waits = false;
+	u->lsr &= (uint8_t)~(UART_LSR_DR | LSR_ERRORS);
 	if (u->chr)
 		char_accept_input(u->chr);
 }
 
-static size_t uart_can_read(struct char_front *f)
+/* s8.6.4 bit 7: an error is behind the top. */
+static uint8_t rx_error_waits(const struct uart16550 *u)
 {
-	struct uart *u = container_of(f, struct uart, front);
+	unsigned int i;
 
-	return u->mcr & UART_MCR_LOOP ? 0 : rx_room(u);
+	for (i = 0; fifo_on(u) && i < u->rx_count; i++)
+		if (u->rx[(u->rx_head + i) % UART_FIFO_BYTES].lsr)
+			return UART_LSR_FIFOE;
+	return 0;
 }
 
-static void uart_read(struct char_front *f, const uint8_t *buf, size_t len)
+static size_t front_can_read(struct char_front *f)
 {
-	struct uart *u = container_of(f, struct uart, front);
+	struct uart16550 *u = container_of(f, struct uart16550, front);
+
+	return u->mcr & UART_MCR_LOOP || u->break_waits ? 0 : rx_room(u);
+}
+
+static void front_read(struct char_front *f, const uint8_t *buf, size_t len)
+{
+	struct uart16550 *u = container_of(f, struct uart16550, front);
 
 	for (size_t i = 0; i < len; i++)
-		rx_push(u, buf[i]);
+		rx_push(u, buf[i], 0);
 	update_irq(u);
 }
 
-static void uart_event(struct char_front *f, enum char_event ev)
+static void front_event(struct char_front *f, enum char_event ev)
 {
-	struct uart *u = container_of(f, struct uart, front);
+	struct uart16550 *u = container_of(f, struct uart16550, front);
 
-	if (ev != CHAR_BREAK)
+	if (ev != CHAR_BREAK || (u->mcr & UART_MCR_LOOP))
 		return;
-	rx_push(u, 0);		/* s8.4: a break loads one zero character */
-	u->lsr |= UART_LSR_BI;
+	rx_break(u);
 	update_irq(u);
 }
 
 /* ---- transmit ---- */
 
-static void thr_empty(struct uart *u)
+static void thr_empty(struct uart16550 *u)
 {
-	u->lsr |= UART_LSR_THRE | UART_LSR_TEMT;
+	u->lsr |= LSR_TX_EMPTY;
 	u->thr_pending = true;
 }
 
-static void uart_writable(struct char_front *f)
+static void front_writable(struct char_front *f)
 {
-	struct uart *u = container_of(f, struct uart, front);
+	struct uart16550 *u = container_of(f, struct uart16550, front);
 	size_t n;
 
 	if (!u->tx_count)
@@ -198,45 +198,46 @@ static void uart_writable(struct char_front *f)
 /* Main loop: the guest's handler had its chance to leave. */
 static void burst_over(struct loop_work *w)
 {
-	struct uart *u = container_of(w, struct uart, resume);
+	struct uart16550 *u = container_of(w, struct uart16550, resume);
 
-	pthread_mutex_lock(&u->dev.lock);
+	pthread_mutex_lock(&u->dev->lock);
 	u->burst = 0;
 	if (!u->tx_count)
 		thr_empty(u);
 	update_irq(u);
-	pthread_mutex_unlock(&u->dev.lock);
+	pthread_mutex_unlock(&u->dev->lock);
 }
 
-static void tx_byte(struct uart *u, uint8_t c)
+/* The guest's handler has seen that nothing is left to do. */
+static void burst_ends(struct uart16550 *u)
+{
+	if (u->burst < TX_BURST)	/* else burst_over() is on its way */
+		u->burst = 0;
+}
+
+static void tx_queue(struct uart16550 *u, uint8_t byte)
+{
+	/* Full only when the guest writes against s8.6.4, without looking at
+	 * THRE: the oldest bytes count. */
+	if (u->tx_count < UART_FIFO_BYTES)
+		u->tx[u->tx_count++] = byte;
+	u->lsr &= (uint8_t)~LSR_TX_EMPTY;
+}
+
+static void write_thr(struct uart16550 *u, uint8_t byte)
 {
 	u->thr_pending = false;
-	if (!u->chr || char_write(u->chr, &c, 1) == 1) {
-		if ((u->ier & UART_IER_THRI) && ++u->burst == TX_BURST) {
-			u->lsr &= (uint8_t)~(UART_LSR_THRE | UART_LSR_TEMT);
-			loop_post(u->dev.vm->main, &u->resume);
-		} else if (u->burst < TX_BURST) {
-			thr_empty(u);
-		}
-		return;
-	}
-	/* The guest writes while THRE is clear only against s8.6.1: the oldest
-	 * bytes count. */
-	if (u->tx_count < FIFO_BYTES)
-		u->tx[u->tx_count++] = c;
-	u->lsr &= (uint8_t)~(UART_LSR_THRE | UART_LSR_TEMT);
-}
-
-static void write_thr(struct uart *u, uint8_t c)
-{
 	if (u->mcr & UART_MCR_LOOP) {
-		rx_push(u, c);
+		rx_push(u, byte, 0);
 		thr_empty(u);
-	} else if (u->tx_count) {
-		if (u->tx_count < FIFO_BYTES)
-			u->tx[u->tx_count++] = c;
-	} else {
-		tx_byte(u, c);
+	} else if (u->tx_count || (u->chr && !char_write(u->chr, &byte, 1))) {
+		tx_queue(u, byte);
+	} else if ((u->ier & UART_IER_THRI) && u->burst < TX_BURST &&
+		   ++u->burst == TX_BURST) {
+		u->lsr &= (uint8_t)~LSR_TX_EMPTY;
+		loop_post(u->dev->vm->main, &u->resume);
+	} else if (u->burst < TX_BURST) {
+		thr_empty(u);
 	}
 }
 
@@ -244,81 +245,91 @@ static void write_thr(struct uart *u, uint8_t c)
 
 /* s8.6.7: in loopback mode the modem inputs are the modem outputs; otherwise
  * the cable is always there. Changes set the delta bits. */
-static void update_modem(struct uart *u)
+static void update_modem(struct uart16550 *u)
 {
-	uint8_t lines = UART_MSR_CTS | UART_MSR_DSR | UART_MSR_DCD, changed;
+	uint8_t lines = UART_MSR_CTS | UART_MSR_DSR | UART_MSR_DCD, delta;
 
 	if (u->mcr & UART_MCR_LOOP)
 		lines = (uint8_t)((u->mcr & UART_MCR_RTS ? UART_MSR_CTS : 0) |
 				  (u->mcr & UART_MCR_DTR ? UART_MSR_DSR : 0) |
 				  (u->mcr & UART_MCR_OUT1 ? UART_MSR_RI : 0) |
 				  (u->mcr & UART_MCR_OUT2 ? UART_MSR_DCD : 0));
-	changed = (uint8_t)((u->msr ^ lines) & 0xf0);
-	/* The ring indicator's delta is set on its trailing edge only. */
+	delta = (uint8_t)(((u->msr ^ lines) & 0xf0) >> 4);
+	/* TERI, the ring indicator's, is set on its trailing edge only. */
 	if (lines & UART_MSR_RI)
-		changed &= (uint8_t)~UART_MSR_RI;
-	u->msr = (uint8_t)(lines | (u->msr & UART_MSR_ANY_DELTA) | changed >> 4);
+		delta &= (uint8_t)~UART_MSR_TERI;
+	u->msr = (uint8_t)(lines | (u->msr & UART_MSR_ANY_DELTA) | delta);
 }
 
-static void write_fcr(struct uart *u, uint8_t val)
+static void write_mcr(struct uart16550 *u, uint8_t val)
 {
+	bool looped = u->mcr & UART_MCR_LOOP;
+
+	u->mcr = val & (UART_MCR_LOOP | UART_MCR_OUT2 | UART_MCR_OUT1 |
+			UART_MCR_RTS | UART_MCR_DTR);
+	update_modem(u);
+	if (looped && !(u->mcr & UART_MCR_LOOP) && u->chr)
+		char_accept_input(u->chr);
+}
+
+/* s8.6.3: bit 0 must be set for the others to count; changing it empties both. */
+static void write_fcr(struct uart16550 *u, uint8_t val)
+{
+	uint8_t clear = val & (UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT);
+
 	if ((val ^ u->fcr) & UART_FCR_ENABLE_FIFO)
-		val |= UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT;
-	if (val & UART_FCR_CLEAR_RCVR)
+		clear = UART_FCR_CLEAR_RCVR | UART_FCR_CLEAR_XMIT;
+	else if (!(val & UART_FCR_ENABLE_FIFO))
+		return;
+	u->fcr = val & UART_FCR_ENABLE_FIFO ?
+		val & (UART_FCR_ENABLE_FIFO | UART_FCR_TRIGGER_MASK) : 0;
+	if (clear & UART_FCR_CLEAR_RCVR)
 		rx_clear(u);
-	if ((val & UART_FCR_CLEAR_XMIT) && u->tx_count) {
+	if ((clear & UART_FCR_CLEAR_XMIT) && u->tx_count) {
 		u->tx_count = 0;
 		thr_empty(u);
 	}
-	u->fcr = val & (UART_FCR_ENABLE_FIFO | UART_FCR_TRIGGER_MASK);
-	if (!(u->fcr & UART_FCR_ENABLE_FIFO))
-		u->fcr = 0;
 }
 
-static void write_ier(struct uart *u, uint8_t val)
+static void write_ier(struct uart16550 *u, uint8_t val)
 {
 	val &= UART_IER_MSI | UART_IER_RLSI | UART_IER_THRI | UART_IER_RDI;
 	/* Enabling THRI while THR is empty raises it (Linux tests for that). */
 	if ((val & ~u->ier & UART_IER_THRI) && (u->lsr & UART_LSR_THRE))
 		u->thr_pending = true;
 	if (!(val & UART_IER_THRI))
-		u->burst = u->burst == TX_BURST ? u->burst : 0;
+		burst_ends(u);
 	u->ier = val;
 }
 
-static void uart_write(struct bus_win *w, uint64_t off, unsigned int width, uint64_t val)
+void uart16550_write(struct uart16550 *u, unsigned int off, uint8_t val)
 {
-	struct uart *u = DEV_OF(w->dev, struct uart);
 	bool dlab = u->lcr & UART_LCR_DLAB;
-	uint8_t v = (uint8_t)val;
 
 	switch (off) {
 	case UART_TX:			/* DLL with DLAB */
 		if (dlab)
-			u->dll = v;
+			u->dll = val;
 		else
-			write_thr(u, v);
+			write_thr(u, val);
 		break;
 	case UART_IER:			/* DLM with DLAB */
 		if (dlab)
-			u->dlm = v;
+			u->dlm = val;
 		else
-			write_ier(u, v);
+			write_ier(u, val);
 		break;
 	case UART_FCR:
-		write_fcr(u, v);
+		write_fcr(u, val);
 		break;
 	case UART_LCR:
-		u->lcr = v;
+		u->lcr = val;
 		break;
 	case UART_MCR:
-		u->mcr = v & 0x1f;
-		update_modem(u);
-		if (!(u->mcr & UART_MCR_LOOP) && u->chr)
-			char_accept_input(u->chr);
+		write_mcr(u, val);
 		break;
 	case UART_SCR:
-		u->scr = v;
+		u->scr = val;
 		break;
 	default:			/* LSR and MSR are read-only */
 		break;
@@ -326,28 +337,35 @@ static void uart_write(struct bus_win *w, uint64_t off, unsigned int width, uint
 	update_irq(u);
 }
 
-static uint8_t read_iir(struct uart *u)
+static uint8_t read_iir(struct uart16550 *u)
 {
 	uint8_t iir = iir_source(u);
 
 	if (iir == UART_IIR_THRI)
 		u->thr_pending = false;		/* s8.6.2 table III */
 	if (iir == UART_IIR_NO_INT)
-		u->burst = u->burst == TX_BURST ? u->burst : 0;
+		burst_ends(u);
 	return iir | (fifo_on(u) ? IIR_FIFO_ON : 0);
 }
 
-static uint8_t read_and_clear(uint8_t *reg, uint8_t bits)
+static uint8_t read_lsr(struct uart16550 *u)
 {
-	uint8_t v = *reg;
+	uint8_t v = u->lsr | rx_error_waits(u);
 
-	*reg &= (uint8_t)~bits;
+	u->lsr &= (uint8_t)~LSR_ERRORS;
 	return v;
 }
 
-static uint64_t uart_read_reg(struct bus_win *w, uint64_t off, unsigned int width)
+static uint8_t read_msr(struct uart16550 *u)
 {
-	struct uart *u = DEV_OF(w->dev, struct uart);
+	uint8_t v = u->msr;
+
+	u->msr &= (uint8_t)~UART_MSR_ANY_DELTA;
+	return v;
+}
+
+uint8_t uart16550_read(struct uart16550 *u, unsigned int off)
+{
 	bool dlab = u->lcr & UART_LCR_DLAB;
 	uint8_t v = 0;
 
@@ -366,10 +384,10 @@ static uint64_t uart_read_reg(struct bus_win *w, uint64_t off, unsigned int widt
 	case UART_MCR:
 		return u->mcr;
 	case UART_LSR:
-		v = read_and_clear(&u->lsr, UART_LSR_BRK_ERROR_BITS);
+		v = read_lsr(u);
 		break;
 	case UART_MSR:
-		v = read_and_clear(&u->msr, UART_MSR_ANY_DELTA);
+		v = read_msr(u);
 		break;
 	case UART_SCR:
 		return u->scr;
@@ -378,89 +396,49 @@ static uint64_t uart_read_reg(struct bus_win *w, uint64_t off, unsigned int widt
 	return v;
 }
 
-static const struct bus_win_ops uart_ops = { .read = uart_read_reg, .write = uart_write };
-
 /* ---- reset, init, fini ---- */
 
-static int uart_reset(struct dev *d)
+/* s8.0 table I; bytes on their way out still go out. */
+void uart16550_reset(struct uart16550 *u)
 {
-	struct uart *u = DEV_OF(d, struct uart);
-
-	/* s8.0 table I; bytes on their way out still go out. */
 	u->ier = u->fcr = u->lcr = u->mcr = u->scr = u->dlm = 0;
 	u->dll = 12;			/* 9600 baud, as firmware leaves it */
-	u->lsr = u->tx_count ? 0 : UART_LSR_THRE | UART_LSR_TEMT;
+	u->lsr = u->tx_count || u->burst == TX_BURST ? 0 : LSR_TX_EMPTY;
 	u->msr = 0;
 	u->thr_pending = false;
 	rx_clear(u);
 	update_modem(u);
 	u->msr &= (uint8_t)~UART_MSR_ANY_DELTA;
 	update_irq(u);
-	return 0;
 }
 
-extern const struct dev_type isa_serial_type;
-
-/* Give the port its number; two may not share one. */
-static int uart_number(struct uart *u, struct err *e)
+int uart16550_init(struct uart16550 *u, struct dev *dev, const char *chardev,
+		   void (*irq)(struct uart16550 *u, bool level), struct err *e)
 {
-	bool used[UART_PORTS] = { false };
+	struct chardev *chr = char_find(dev->vm->chars, chardev);
+	int r;
 
-	for (struct dev *d = u->dev.vm->devs; d; d = d->next)
-		if (d->type == &isa_serial_type && d != &u->dev)
-			used[DEV_OF(d, struct uart)->index] = true;
-	for (int i = 0; u->index < 0 && i < UART_PORTS; i++)
-		if (!used[i])
-			u->index = i;
-	if (u->index < 0)
-		return err_set(e, -ENOSPC, "%s: all %d serial ports are taken", u->dev.path,
-			       UART_PORTS);
-	if (used[u->index])
-		return err_set(e, -EBUSY, "%s: serial port index=%d is taken; choose another of 0..%d",
-			       u->dev.path, u->index, UART_PORTS - 1);
-	return 0;
-}
-
-static int uart_init(struct dev *d, struct err *e)
-{
-	struct uart *u = DEV_OF(d, struct uart);
-	struct chardev *chr;
-	int r = uart_number(u, e);
-
-	if (r)
-		return r;
+	u->dev = dev;
+	u->irq = irq;
 	u->resume.cb = burst_over;
-	irq_pin_init(&u->pin, d->vm->irq, u->irq ? u->irq : usual[u->index].irq);
-	chr = char_find(d->vm->chars, u->chardev);
 	if (!chr)
 		return err_set(e, -ENOENT, "%s: chardev=%s: no such chardev; add -chardev "
-			       "null,id=%s or another", d->path, u->chardev, u->chardev);
-	u->front = (struct char_front){ .can_read = uart_can_read, .read = uart_read,
-					.writable = uart_writable, .event = uart_event,
-					.lock = &d->lock };
-	r = char_connect(chr, &u->front, d->path, e);
-	if (r)
+			       "null,id=%s or another", dev->path, chardev, chardev);
+	u->front = (struct char_front){
+		.can_read = front_can_read, .read = front_read,
+		.writable = front_writable, .event = front_event, .lock = &dev->lock,
+	};
+	r = char_connect(chr, &u->front, dev->path, e);
+	if (r < 0)
 		return r;
 	u->chr = chr;
-	u->win = (struct bus_win){ .name = "serial", .dev = d, .size = 8, .ops = &uart_ops };
-	return bus_map(d->vm->bus[BUS_PIO], &u->win,
-		       u->iobase ? u->iobase : usual[u->index].iobase);
+	return 0;
 }
 
-static void uart_fini(struct dev *d)
+void uart16550_fini(struct uart16550 *u)
 {
-	struct uart *u = DEV_OF(d, struct uart);
-
-	bus_unmap(&u->win);
 	if (u->chr)
 		char_connect(u->chr, NULL, NULL, NULL);
-	loop_work_cancel(d->vm->main, &u->resume);
-	irq_pin_set(&u->pin, false);
+	if (u->dev)
+		loop_work_cancel(u->dev->vm->main, &u->resume);
 }
-
-const struct dev_type isa_serial_type = {
-	.name = "isa-serial", .help = "16550A serial port of a PC",
-	.size = sizeof(struct uart), .props = uart_props,
-	.ops = { .init = uart_init, .fini = uart_fini, .reset = uart_reset },
-	.flags = DEV_NO_HOTPLUG,
-};
