@@ -352,13 +352,9 @@ static int virtio_start(struct dev *d, struct err *e)
 
 /* ---- the end ---- */
 
-static void nothing_cb(void *arg)
+static bool flush_queued(const struct virtio_queue *q)
 {
-}
-
-static bool work_queued(const struct virtio_queue *q)
-{
-	return q->ctl_work.queued || q->kick_work.queued || q->flush_work.queued;
+	return q->flush_work.queued;
 }
 
 static bool any_on_main(const struct virtio_dev *v, bool (*is)(const struct virtio_queue *))
@@ -395,19 +391,22 @@ static void wait_idle(struct virtio_dev *v)
 	pthread_mutex_unlock(&v->pci.dev.lock);
 }
 
-/* No work of ours may be left in a loop's lists. Another thread's loop has run
- * what was posted and deferred after two round trips; the main loop is ours to
- * turn, and in the normal case nothing is queued on it. */
-static void flush_works(struct virtio_dev *v)
+/* No work of ours may be left in a loop's lists; the queues see to what was
+ * posted. A flush deferred on the main loop runs when its turn ends: that is a
+ * turn of the caller's, unless it is over. True: dev_reset_done() was on its
+ * way. */
+static bool forget_works(struct virtio_dev *v)
 {
+	bool owed;
 	uint16_t i;
 
-	for (i = 0; i < v->queues; i++) {
-		loop_call(v->queue[i].loop, nothing_cb, NULL);
-		loop_call(v->queue[i].loop, nothing_cb, NULL);
-	}
-	while (any_on_main(v, work_queued) || v->reset_done_work.queued)
+	while (any_on_main(v, flush_queued))
 		loop_turn(v->pci.dev.vm->main, 0);
+	for (i = 0; i < v->queues; i++)
+		virtio_queue_forget(&v->queue[i]);
+	owed = v->reset_done_work.queued;
+	loop_work_cancel(v->pci.dev.vm->main, &v->reset_done_work);
+	return owed;
 }
 
 static void virtio_stop(struct dev *d)
@@ -425,7 +424,7 @@ static void virtio_stop(struct dev *d)
 	for (i = 0; i < v->queues; i++)
 		virtio_queue_unwatch(&v->queue[i]);
 	wait_idle(v);
-	flush_works(v);
+	owed |= forget_works(v);
 	if (owed)
 		dev_reset_done(d);
 	for (i = 0; i < v->queues; i++)

@@ -39,6 +39,9 @@ void virtio_queue_init(struct virtio_dev *v, uint16_t i);
 /* Kicks reach the queue's loop from here, to there. Main loop, no lock held. */
 int virtio_queue_watch(struct virtio_queue *q, struct err *e);
 void virtio_queue_unwatch(struct virtio_queue *q);
+/* Nothing of an idle queue is left on its loop afterwards, but a flush if that
+ * is the main loop. */
+void virtio_queue_forget(struct virtio_queue *q);
 void virtio_queue_registers_reset(struct virtio_queue *q);
 /* Latch the registers and let the queue run; a bad ring breaks the device. */
 void virtio_queue_start(struct virtio_queue *q);

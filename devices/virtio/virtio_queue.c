@@ -316,3 +316,22 @@ void virtio_queue_unwatch(struct virtio_queue *q)
 {
 	loop_call(q->loop, unwatch_cb, q);
 }
+
+static void forget_cb(void *arg)
+{
+	struct virtio_queue *q = arg;
+
+	loop_work_cancel(q->loop, &q->ctl_work);
+	loop_work_cancel(q->loop, &q->kick_work);
+}
+
+static void nothing_cb(void *arg)
+{
+}
+
+/* Work that was deferred in the turn of the first call has run by the second. */
+void virtio_queue_forget(struct virtio_queue *q)
+{
+	loop_call(q->loop, forget_cb, q);
+	loop_call(q->loop, nothing_cb, NULL);
+}
