@@ -313,12 +313,13 @@ int char_wait(struct char_set *s, struct err *e)
 	for (c = s->list; c; c = c->next) {
 		if (!c->waiting)
 			continue;
-		log_info("chardev '%s' waits for a connection on %s", c->id, c->filename);
+		log_info("chardev '%s' waits for its client (%s)", c->id, c->filename);
 		while (c->waiting && r >= 0)
 			r = loop_quitting(s->loop) ? -EINTR :
 				loop_turn(s->loop, UINT64_MAX);
 		if (r < 0)
-			return err_sys(e, r, "chardev '%s': no client has connected", c->id);
+			return err_set(e, r, "chardev '%s': no client has connected; wait=off "
+				       "starts without one", c->id);
 	}
 	return 0;
 }

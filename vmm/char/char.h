@@ -99,14 +99,15 @@ bool char_is_open(const struct chardev *c);	/* a peer is there */
 
 /*
  * Ctrl-A commands typed on a chardev with mux=on ("mon:" in -serial): x quit,
- * s sync and c next front end are for the owner of the VM, who sets this; h
- * (help), b (break) and Ctrl-A itself are handled here. They work also while
- * the guest takes no input.
+ * s sync and c next front end are for the owner of the VM, who sets this (the
+ * help lists x only until s and c do something); h (help), b (break) and Ctrl-A
+ * itself are handled here. They work also while the guest takes no input.
  */
 void char_set_escape(struct char_set *s, void (*cb)(char key, void *arg), void *arg);
 
 /* Put the terminal back as it was, or (after SIGCONT) into raw mode again when
- * a stdio chardev has it; both are safe in a signal handler. */
+ * a stdio chardev has it and we are in the foreground; both are safe in a
+ * signal handler. */
 void char_restore_terminal(void);
 void char_resume_terminal(void);
 

@@ -19,9 +19,7 @@ static const char help_text[] =
 	"\r\n"
 	"Ctrl-A h   this help\r\n"
 	"Ctrl-A x   end the virtual machine\r\n"
-	"Ctrl-A s   write disk data back to the host's storage\r\n"
 	"Ctrl-A b   send a break (for the magic SysRq key)\r\n"
-	"Ctrl-A c   switch between the guest and a monitor\r\n"
 	"Ctrl-A Ctrl-A   send Ctrl-A\r\n";
 
 /* ---- the front end ---- */

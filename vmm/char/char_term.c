@@ -58,11 +58,15 @@ void char_restore_terminal(void)
 /* A process in the background would be stopped for touching the terminal. */
 void char_resume_terminal(void)
 {
-	int was = TERM_RESTORED, saved = errno;
+	int saved = errno;
 	pid_t foreground = tcgetpgrp(term_fd);	/* -1: not the one we have */
 
-	if ((foreground < 0 || foreground == getpgrp()) &&
-	    atomic_compare_exchange_strong(&term_state, &was, TERM_RAW))
+	if (atomic_load(&term_state) != TERM_NONE &&
+	    (foreground < 0 || foreground == getpgrp())) {
+		/* Also when it is raw for all we know: a shell that stopped us
+		 * has put its own settings back. */
+		atomic_store(&term_state, TERM_RAW);
 		tcsetattr(term_fd, TCSANOW, &term_raw);
+	}
 	errno = saved;
 }

@@ -58,6 +58,15 @@ static void catch_fatal_signals(void)
 	signal(SIGXFSZ, SIG_IGN);	/* a file size limit is an EFBIG */
 }
 
+/* Ctrl-Z's signal, sent from elsewhere (on the terminal Ctrl-Z is the guest's):
+ * the shell gets its terminal back while we are stopped. */
+static void stop_process(void)
+{
+	char_restore_terminal();
+	raise(SIGSTOP);
+	char_resume_terminal();
+}
+
 static void on_signal(struct loop_fd *w, uint32_t revents)
 {
 	struct program *p = container_of(w, struct program, signals);
@@ -65,6 +74,14 @@ static void on_signal(struct loop_fd *w, uint32_t revents)
 
 	if (read(w->fd, &si, sizeof(si)) != sizeof(si))
 		return;
+	if (si.ssi_signo == SIGTSTP) {
+		stop_process();
+		return;
+	}
+	if (si.ssi_signo == SIGCONT) {
+		char_resume_terminal();
+		return;
+	}
 	log_info("ended by signal %u (%s) from process %u", si.ssi_signo,
 		 strsignal((int)si.ssi_signo), si.ssi_pid);
 	vm_request(built_vm(p->built), VM_REQ_QUIT, VM_CAUSE_HOST_SIGNAL);
@@ -77,6 +94,8 @@ static void block_signals(sigset_t *set)
 	sigaddset(set, SIGTERM);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGTSTP);
+	sigaddset(set, SIGCONT);
 	pthread_sigmask(SIG_BLOCK, set, NULL);
 }
 
@@ -97,24 +116,12 @@ static void on_exit_request(struct vm *vm, enum vm_cause cause, void *arg)
 	loop_quit(p->loop);
 }
 
-static void print_keys(void)
-{
-	static const char text[] =
-		"\r\nCtrl-A h  this help\r\nCtrl-A x  end roost\r\nCtrl-A b  send a break\r\n"
-		"Ctrl-A Ctrl-A  send Ctrl-A\r\n";
-
-	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
-		return;
-}
-
 static void on_escape(char key, void *arg)
 {
 	struct program *p = arg;
 
 	if (key == 'x')
 		vm_request(built_vm(p->built), VM_REQ_QUIT, VM_CAUSE_HOST_UI);
-	else if (key == 'h')
-		print_keys();
 }
 
 static int write_pidfile(struct program *p, const char *path, struct err *e)
@@ -171,6 +178,8 @@ static int start(struct program *p, const json_t *desc, const sigset_t *set, str
 		return err_sys(e, r, "cannot watch signals");
 	if (pidfile)
 		r = write_pidfile(p, pidfile, e);
+	if (r == 0)
+		r = char_wait(vm->chars, e);
 	if (r == 0 && !json_object_get(desc, "paused"))
 		r = vm_start(vm, e);
 	if (r == 0)
