@@ -81,7 +81,8 @@ int rtc_base_offset(const char *base, int64_t now, int64_t *offset, struct err *
 		end = strptime(base, "%Y-%m-%d", &tm);
 	}
 	if (!end || *end)
-		return err_set(e, -EINVAL, "-rtc base=%s: must be utc, localtime or a date such as 2006-06-17T16:01:21",
+		return err_set(e, -EINVAL, "-rtc base=%s: must be utc, localtime or a date "
+			       "such as 2006-06-17T16:01:21",
 			       base);
 	*offset = timegm(&tm) - now;
 	return 0;

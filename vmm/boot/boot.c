@@ -41,7 +41,8 @@ int boot_open(const char *path, const char *what, int *fd, uint64_t *size,
 		ret = ioctl(*fd, BLKGETSIZE64, size) < 0 ?
 		      err_sys(e, -errno, "%s '%s': its size is unknown", what, path) : 0;
 	} else if (!S_ISREG(st.st_mode)) {
-		ret = err_set(e, -EINVAL, "%s '%s' is neither a regular file nor a block device",
+		ret = err_set(e, -EINVAL, "%s '%s' is neither a regular file nor a block "
+			      "device",
 			      what, path);
 	} else {
 		*size = (uint64_t)st.st_size;
@@ -118,7 +119,8 @@ int cmdline_write(struct gmem *gm, const struct boot_info *info, uint64_t max,
 
 	max = MIN(max, (uint64_t)BOOT_CMDLINE_ROOM - 1);
 	if (len > max)
-		return err_set(e, -E2BIG, "the kernel command line (-append) has %zu bytes; kernel '%s' takes at most %llu",
+		return err_set(e, -E2BIG, "the kernel command line (-append) has %zu "
+			       "bytes; kernel '%s' takes at most %llu",
 			       len, info->kernel, (unsigned long long)max);
 	if (gmem_write(gm, gpa(BOOT_CMDLINE), info->cmdline, len + 1) < 0)
 		return err_set(e, -EFAULT, "the command line does not fit into guest RAM");

@@ -51,21 +51,26 @@ static int bz_parse(const struct kernel_file *k, struct bz_header *h, struct err
 	size_t end = 0x202u + p[HDR_JUMP_LEN];
 
 	if (version < 0x020c)
-		return err_set(e, -ENOEXEC, "kernel '%s' speaks boot protocol %u.%02u; 2.12 (Linux 3.8) or later with a 64-bit entry is needed",
+		return err_set(e, -ENOEXEC, "kernel '%s' speaks boot protocol %u.%02u; "
+			       "2.12 (Linux 3.8) or later with a 64-bit entry is needed",
 			       k->path, version >> 8, version & 0xff);
 	if (!(get_le16(p + HDR_XLOADFLAGS) & XLF_KERNEL_64))
-		return err_set(e, -ENOEXEC, "kernel '%s' is a 32-bit kernel; only 64-bit ones can be started",
+		return err_set(e, -ENOEXEC, "kernel '%s' is a 32-bit kernel; only 64-bit "
+			       "ones can be started",
 			       k->path);
 	if (!(p[HDR_LOADFLAGS] & LOADED_HIGH))
-		return err_set(e, -ENOEXEC, "kernel '%s' is a zImage for low memory; a bzImage is needed",
+		return err_set(e, -ENOEXEC, "kernel '%s' is a zImage for low memory; a "
+			       "bzImage is needed",
 			       k->path);
 	if (end < HDR_INIT_SIZE + 4 || end > HDR_END_MAX)
-		return err_set(e, -ENOEXEC, "kernel '%s': its setup header ends at 0x%zx, outside 0x264..0x290; the file is damaged",
+		return err_set(e, -ENOEXEC, "kernel '%s': its setup header ends at 0x%zx, "
+			       "outside 0x264..0x290; the file is damaged",
 			       k->path, end);
 	h->hdr_len = end - HDR_START;
 	h->setup_bytes = (sects + 1) * 512ull;
 	if (k->size <= h->setup_bytes + ENTRY_64_OFFSET)
-		return err_set(e, -ENODATA, "kernel '%s' is truncated: it has %llu bytes, its setup part alone %llu",
+		return err_set(e, -ENODATA, "kernel '%s' is truncated: it has %llu bytes, "
+			       "its setup part alone %llu",
 			       k->path, (unsigned long long)k->size,
 			       (unsigned long long)h->setup_bytes);
 	h->kernel_bytes = k->size - h->setup_bytes;
@@ -84,7 +89,8 @@ static int bz_check_length(const struct kernel_file *k, const struct bz_header *
 	uint64_t want = get_le32(k->head + 0x1f4) * 16ull;
 
 	if (h->kernel_bytes + 15 < want)
-		return err_set(e, -ENODATA, "kernel '%s' is truncated: it has %llu bytes and should have %llu",
+		return err_set(e, -ENODATA, "kernel '%s' is truncated: it has %llu bytes "
+			       "and should have %llu",
 			       k->path, (unsigned long long)k->size,
 			       (unsigned long long)(h->setup_bytes + want));
 	return 0;
@@ -103,10 +109,12 @@ static int bz_place(const struct boot_info *info, const struct kernel_file *k,
 
 	if (at < BOOT_KERNEL_MIN || at >= 1ull << 32 ||
 	    (k->head[HDR_RELOCATABLE] && align && at % align))
-		return err_set(e, -ENOEXEC, "kernel '%s': its load address 0x%llx makes no sense; the file is damaged",
+		return err_set(e, -ENOEXEC, "kernel '%s': its load address 0x%llx makes no "
+			       "sense; the file is damaged",
 			       k->path, (unsigned long long)at);
 	if (at >= top || h->init_size > top - at)
-		return err_set(e, -ENOMEM, "kernel '%s' needs RAM up to %llu MiB while it unpacks, the guest has %llu MiB; give it more memory (-m)",
+		return err_set(e, -ENOMEM, "kernel '%s' needs RAM up to %llu MiB while it "
+			       "unpacks, the guest has %llu MiB; give it more memory (-m)",
 			       k->path,
 			       (unsigned long long)((at + h->init_size + MIB - 1) / MIB),
 			       (unsigned long long)(info->ram_low_end / MIB));

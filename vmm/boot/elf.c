@@ -62,10 +62,12 @@ static int elf_header(struct elf *f, uint64_t *phoff, uint16_t *phentsize, struc
 	f->is64 = h[EI_CLASS] == ELFCLASS64;
 	f->machine = get_le16(h + offsetof(Elf64_Ehdr, e_machine));
 	if (f->machine != EM_X86_64 && f->machine != EM_386)
-		return err_set(e, -ENOEXEC, "kernel '%s' is for ELF machine %u; x86-64 is needed",
+		return err_set(e, -ENOEXEC, "kernel '%s' is for ELF machine %u; x86-64 is "
+			       "needed",
 			       f->k->path, f->machine);
 	if (type != ET_EXEC && type != ET_DYN)
-		return err_set(e, -ENOEXEC, "kernel '%s' is an ELF file of type %u, not an executable",
+		return err_set(e, -ENOEXEC, "kernel '%s' is an ELF file of type %u, not an "
+			       "executable",
 			       f->k->path, type);
 	if (f->is64) {
 		f->entry = get_le64(h + offsetof(Elf64_Ehdr, e_entry));
@@ -171,15 +173,18 @@ static int segment_check(struct elf *f, const struct boot_info *info,
 	if (s->filesz > s->memsz)
 		return elf_bad(f, e, "a segment is longer in the file than in memory");
 	if (s->offset > f->k->size || s->filesz > f->k->size - s->offset)
-		return err_set(e, -ENODATA, "kernel '%s' is truncated: a segment of %llu bytes at %llu runs past its %llu bytes",
+		return err_set(e, -ENODATA, "kernel '%s' is truncated: a segment of %llu "
+			       "bytes at %llu runs past its %llu bytes",
 			       f->k->path, (unsigned long long)s->filesz,
 			       (unsigned long long)s->offset,
 			       (unsigned long long)f->k->size);
 	if (s->paddr < BOOT_KERNEL_MIN || s->paddr >= 1ull << 32)
-		return err_set(e, -ENOEXEC, "kernel '%s' wants to be loaded at 0x%llx; 1 MiB to 4 GiB is possible",
+		return err_set(e, -ENOEXEC, "kernel '%s' wants to be loaded at 0x%llx; 1 "
+			       "MiB to 4 GiB is possible",
 			       f->k->path, (unsigned long long)s->paddr);
 	if (s->paddr > top || s->memsz > top - s->paddr)
-		return err_set(e, -ENOMEM, "kernel '%s' needs RAM up to %llu MiB, the guest has %llu MiB; give it more memory (-m)",
+		return err_set(e, -ENOMEM, "kernel '%s' needs RAM up to %llu MiB, the "
+			       "guest has %llu MiB; give it more memory (-m)",
 			       f->k->path,
 			       s->memsz > UINT64_MAX - s->paddr - MIB ? UINT64_MAX / MIB :
 			       (unsigned long long)((s->paddr + s->memsz + MIB - 1) / MIB),
@@ -261,7 +266,8 @@ int elf_load(struct gmem *gm, const struct boot_info *info,
 	    (ret = elf_check(&f, info, e)) < 0)
 		return ret;
 	if (!f.has_pvh && !(f.is64 && f.machine == EM_X86_64))
-		return err_set(e, -ENOEXEC, "kernel '%s' is a 32-bit kernel without a PVH entry; only 64-bit ones can be started",
+		return err_set(e, -ENOEXEC, "kernel '%s' is a 32-bit kernel without a PVH "
+			       "entry; only 64-bit ones can be started",
 			       k->path);
 	if ((ret = elf_entry(&f, f.has_pvh ? f.pvh_entry : f.entry, &out->entry, e)) < 0 ||
 	    (ret = cmdline_write(gm, info, BOOT_CMDLINE_DEFAULT, e)) < 0 ||

@@ -28,7 +28,9 @@ int initrd_load(struct gmem *gm, const struct boot_info *info, uint64_t floor,
 	if (size == 0) {
 		ret = err_set(e, -ENODATA, "initrd '%s' is empty", info->initrd);
 	} else if (size > room) {
-		ret = err_set(e, -E2BIG, "initrd '%s' has %llu KiB; beside the kernel guest RAM has room for %llu KiB; give the guest more memory (-m)",
+		ret = err_set(e, -E2BIG, "initrd '%s' has %llu KiB; beside the kernel "
+			      "guest RAM has room for %llu KiB; give the guest more memory "
+			      "(-m)",
 			      info->initrd, (unsigned long long)((size + 1023) / 1024),
 			      (unsigned long long)(room / 1024));
 	} else {

@@ -59,7 +59,8 @@ int pvh_handoff(struct gmem *gm, const struct boot_info *info,
 	put_le64(gdt + 16, 0x00cf93000000ffffull);
 	if (gmem_write(gm, gpa(BOOT_PVH_INFO), page, sizeof(page)) < 0 ||
 	    gmem_write(gm, gpa(BOOT_GDT), gdt, sizeof(gdt)) < 0)
-		return err_set(e, -EFAULT, "the boot structures need the first 640 KiB of guest RAM");
+		return err_set(e, -EFAULT, "the boot structures need the first 640 KiB of "
+			       "guest RAM");
 	out->kind = BOOT_PVH;
 	out->arg = BOOT_PVH_INFO;
 	out->gdt = BOOT_GDT;

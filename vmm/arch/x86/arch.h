@@ -43,6 +43,7 @@ struct x86_cpu_model {
 int cpuid_supported(struct kvm *k, struct kvm_cpuid2 **out, struct err *e);
 const struct kvm_cpuid_entry2 *cpuid_find(const struct kvm_cpuid2 *c,
 					  uint32_t leaf, uint32_t subleaf);
+bool cpuid_is_amd(const struct kvm_cpuid2 *c);	/* or Hygon */
 /* The feature words of @c. */
 void cpuid_features(const struct kvm_cpuid2 *c, struct feature_set *out);
 

@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 
 #include "vmm/arch/x86/arch.h"
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/kvm.h"
 #include "vmm/core/vcpu.h"
@@ -39,11 +40,24 @@ int arch_vcpu_init(struct vcpu *v, struct err *e)
 	return state_firmware_msrs(v, e);
 }
 
+/* AMD's way to describe threads came with topoext. */
+static void warn_of_threads(const struct x86_topology *t, const struct x86_cpu_model *m)
+{
+	struct feature_set topoext = { 0 };
+
+	feature_add_list(&topoext, "topoext");
+	if (t->threads > 1 && cpuid_is_amd(m->supported) &&
+	    !(m->features.w[FW_8001_ECX] & topoext.w[FW_8001_ECX]))
+		log_warn("-smp threads=%u: this CPU model has no topoext; the guest sees cores "
+			 "instead", t->threads);
+}
+
 int x86_cpus_create(struct vm *vm, const struct x86_topology *t,
 		    const struct x86_cpu_model *m, struct err *e)
 {
 	struct x86_platform *x = x86_platform(vm);
 
+	warn_of_threads(t, m);
 	x->topo = *t;
 	x->cpuid = cpuid_build(m, t);
 	for (uint32_t i = 0; i < t->cpus; i++) {

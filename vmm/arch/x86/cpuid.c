@@ -82,7 +82,8 @@ int cpuid_supported(struct kvm *k, struct kvm_cpuid2 **out, struct err *e)
 			break;
 		if (errno != E2BIG || room >= ENTRIES_MAX) {
 			free(c);
-			return err_sys(e, -errno, "KVM does not say which CPU features it supports");
+			return err_sys(e, -errno, "KVM does not say which CPU features it "
+				       "supports");
 		}
 	}
 	n = find(c, 1, 0);
@@ -111,7 +112,7 @@ void cpuid_features(const struct kvm_cpuid2 *c, struct feature_set *out)
 
 /* ---- which leaves the guest gets ---- */
 
-static bool vendor_is_amd(const struct kvm_cpuid2 *c)
+bool cpuid_is_amd(const struct kvm_cpuid2 *c)
 {
 	const struct kvm_cpuid_entry2 *n = cpuid_find(c, 0, 0);
 
@@ -192,7 +193,7 @@ static void features_write(struct kvm_cpuid2 *c, const struct x86_cpu_model *m)
 		if (!n)
 			continue;
 		*entry_reg(n, i->reg) = m->features.w[w];
-		if (w == FW_8001_EDX && !m->host && vendor_is_amd(c))
+		if (w == FW_8001_EDX && !m->host && cpuid_is_amd(c))
 			n->edx |= m->features.w[FW_1_EDX] & L8001_EDX_SAME;
 	}
 }
@@ -329,7 +330,7 @@ static void machine_adjust(struct kvm_cpuid2 *c, uint32_t room, const struct x86
 		n->edx = per_pkg > 1 ? n->edx | L1_EDX_HTT : n->edx & ~L1_EDX_HTT;
 	}
 	add_topology(c, room, t);
-	if (vendor_is_amd(c))
+	if (cpuid_is_amd(c))
 		amd_topology(c, room, t);
 	for (uint32_t i = 0; i < c->nent; i++)
 		if (c->entries[i].function == 4 || c->entries[i].function == 0x8000001d)

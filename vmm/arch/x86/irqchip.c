@@ -202,7 +202,8 @@ static int create_split(struct vm *vm, struct x86_platform *x, struct err *e)
 	};
 
 	if (ioctl(x->vm_fd, KVM_ENABLE_CAP, &cap) < 0)
-		return err_sys(e, -errno, "kernel-irqchip=split: this KVM cannot; use kernel-irqchip=on");
+		return err_sys(e, -errno, "kernel-irqchip=split: this KVM cannot; use "
+			       "kernel-irqchip=on");
 	return 0;
 }
 

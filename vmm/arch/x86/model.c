@@ -308,7 +308,8 @@ int x86_cpu_parse(struct x86_cpu_model **out, const char *text, struct kvm *k, s
 		if (!md) {
 			const char *near = util_nearest(copy, x86_cpu_names());
 
-			ret = err_set(e, -EINVAL, "-cpu: there is no model '%s'%s%s%s; `-cpu help` lists them",
+			ret = err_set(e, -EINVAL, "-cpu: there is no model '%s'%s%s%s; "
+				      "`-cpu help` lists them",
 				      copy, near ? "; did you mean '" : "",
 				      near ? near : "", near ? "'?" : "");
 		}

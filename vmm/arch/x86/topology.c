@@ -50,22 +50,27 @@ int x86_topology_complete(struct x86_topology *t, uint32_t max, struct err *e)
 {
 	uint64_t product;
 
+	max = MIN(max, APIC_ID_MAX + 1);
 	if (t->cpus > LEVEL_MAX || t->sockets > LEVEL_MAX || t->dies > LEVEL_MAX ||
 	    t->cores > LEVEL_MAX || t->threads > LEVEL_MAX ||
 	    (uint64_t)MAX(t->sockets, 1u) * MAX(t->dies, 1u) > LEVEL_MAX ||
 	    (uint64_t)MAX(t->cores, 1u) * MAX(t->threads, 1u) > LEVEL_MAX)
-		return err_set(e, -ERANGE, "-smp: a count is too large; this machine takes 1 to %u CPUs", max);
+		return err_set(e, -ERANGE, "-smp: a count is too large; this machine takes "
+			       "1 to %u CPUs", max);
 	fill_missing(t);
 	product = (uint64_t)t->sockets * t->dies * t->cores * t->threads;
 	if (product != t->cpus)
-		return err_set(e, -EINVAL, "-smp: sockets (%u) * dies (%u) * cores (%u) * threads (%u) is %llu, not cpus (%u)",
+		return err_set(e, -EINVAL, "-smp: sockets (%u) * dies (%u) * cores (%u) * "
+			       "threads (%u) is %llu, not cpus (%u)",
 			       t->sockets, t->dies, t->cores, t->threads,
 			       (unsigned long long)product, t->cpus);
 	if (t->cpus > max)
 		return err_set(e, -ERANGE, "-smp: %u CPUs; this machine takes 1 to %u",
 			       t->cpus, max);
 	if (x86_apic_id(t, t->cpus - 1) > APIC_ID_MAX)
-		return err_set(e, -ERANGE, "-smp: with %u cores of %u threads the last CPU's APIC id is %u; %u is the highest possible: use powers of two",
+		return err_set(e, -ERANGE, "-smp: with %u cores of %u threads the last "
+			       "CPU's APIC id is %u; %u is the highest possible: use "
+			       "powers of two",
 			       t->cores, t->threads, x86_apic_id(t, t->cpus - 1), APIC_ID_MAX);
 	return 0;
 }
