@@ -37,7 +37,8 @@ enum loop_aio {
 
 /* Create a loop; @name (copied) appears in messages and thread names. */
 int loop_create(struct loop **out, const char *name, enum loop_aio aio, struct err *e);
-/* All sources must have been removed. NULL is allowed. */
+/* All sources must have been removed and file I/O awaited; where that hangs the
+ * loop is left behind with a warning. NULL is allowed. */
 void loop_destroy(struct loop *l);
 /* Run until loop_quit(); returns 0, or -errno when the engine broke down. */
 int loop_run(struct loop *l);

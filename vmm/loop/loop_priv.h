@@ -94,6 +94,7 @@ struct loop {
 
 	struct loop_work *deferred, **deferred_tail;
 	struct loop_signal *signals;	/* raised in this turn */
+	uint32_t io_active;	/* submitted, not called back */
 	struct loop_io_list done;	/* completed without the kernel's queue */
 	struct loop_pool *pool;		/* NULL until needed */
 
@@ -137,8 +138,9 @@ void loop_dispatch_fd(struct loop *l, struct loop_slot *s, uint32_t revents);
 void loop_dispatch_event(struct loop *l, struct loop_slot *s);
 void loop_io_list_add(struct loop_io_list *q, struct loop_io *io);
 struct loop_io *loop_io_list_take(struct loop_io_list *q);
-/* Queue a completion for this turn. */
+/* Queue a completion for this turn, or make it now. */
 void loop_io_done(struct loop *l, struct loop_io *io, int64_t res);
+void loop_io_call(struct loop *l, struct loop_io *io, int64_t res);
 /* Announce that the loop is about to sleep; false: it must not. */
 bool loop_sleep(struct loop *l);
 void loop_awake(struct loop *l);

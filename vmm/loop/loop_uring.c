@@ -474,9 +474,7 @@ static int complete_io(struct loop *l, struct loop_io *io, int32_t res)
 {
 	assert(io->state == IO_KERNEL);
 	l->uring->inflight--;
-	io->state = IO_IDLE;
-	io->res = res;
-	io->cb(io);
+	loop_io_call(l, io, res);
 	return 1;
 }
 
