@@ -8,9 +8,8 @@
  * Missing: RTC_CHANGE events, square wave output, clock=vm.
  *
  * The time is the host's clock plus an offset, computed when it is read. An
- * update never takes time: register A shows UIP = 0, and reading it freezes
- * the time registers for a moment, so that the registers a guest reads next
- * belong together, as a real clock promises for 244 us.
+ * update never takes time: register A shows UIP = 0, and the registers that a
+ * guest reads after it show one moment, as a real clock promises for 244 us.
  */
 #include "devices/x86/rtc.h"
 
@@ -61,9 +60,9 @@
 #define HOUR_PM		BIT(7)
 #define ALARM_ANY	0xc0u	/* both bits set: any value matches */
 
-/* Long enough for fourteen port accesses on a slow host, short enough that a
- * guest which polls for the next second is not led astray. */
-#define FREEZE_NS	(4 * NS_PER_MS)
+/* Long enough for all registers on a slow and busy host; nobody notices a
+ * clock that is late by so much. */
+#define FREEZE_NS	(100 * NS_PER_MS)
 
 struct rtc {
 	struct dev dev;
@@ -78,8 +77,9 @@ struct rtc {
 	 * guest may set years that no 64-bit count of nanoseconds reaches. */
 	int64_t offset_s;
 	int64_t phase_ns;	/* -1e9 < phase <= 0: where its seconds begin */
-	int64_t frozen;		/* guest seconds shown until frozen_until_ns */
+	int64_t frozen;		/* guest seconds shown until frozen_until_ns, */
 	uint64_t frozen_until_ns;
+	uint64_t frozen_seen;	/* but once per register: those read, by bit */
 	int64_t last_ns;	/* tick_ns() up to which C is up to date */
 	int64_t next_ns;	/* tick_ns() of the next event, 0: none */
 };
@@ -126,15 +126,21 @@ static int64_t guest_seconds(const struct rtc *r)
 	return to_seconds(tick_ns(r)) + r->offset_s;
 }
 
-static int64_t shown_seconds(const struct rtc *r)
-{
-	return clock_ns() < r->frozen_until_ns ? r->frozen : guest_seconds(r);
-}
-
 static void freeze(struct rtc *r)
 {
 	r->frozen = guest_seconds(r);
 	r->frozen_until_ns = clock_ns() + FREEZE_NS;
+	r->frozen_seen = 0;
+}
+
+/* What time register @reg shows. Whoever reads one again waits for it to
+ * change, and sees time go on. */
+static int64_t shown_seconds(struct rtc *r, uint8_t reg)
+{
+	if ((r->frozen_seen & BIT64(reg)) || clock_ns() >= r->frozen_until_ns)
+		return guest_seconds(r);
+	r->frozen_seen |= BIT64(reg);
+	return r->frozen;
 }
 
 static uint8_t encode(const struct rtc *r, int v)
@@ -339,7 +345,7 @@ static uint8_t rtc_get(struct rtc *r, uint8_t reg)
 {
 	if (is_time(reg)) {
 		if (!(r->cmos[R_B] & B_SET))
-			time_to_cmos(r, shown_seconds(r));
+			time_to_cmos(r, shown_seconds(r, reg));
 		return r->cmos[reg];
 	}
 	switch (reg) {

@@ -5,7 +5,7 @@
  *          Linux Documentation/x86/boot.rst "64-bit Boot Protocol"; Xen
  *          docs/misc/pvh.pandoc (PVH entry).
  * Threads: main loop; the vCPU does not run.
- * Missing: leaving a nested guest on reset (KVM_SET_NESTED_STATE).
+ * Missing: nothing known.
  */
 #include <errno.h>
 #include <linux/kvm.h>
@@ -229,6 +229,23 @@ static int fpu_reset(struct vcpu *v)
 	return 0;
 }
 
+/* A reset may find the CPU inside a guest of the guest. KVM without nesting,
+ * or a model without svm and vmx, refuses: then there is none to leave. */
+static void nested_leave(struct vcpu *v, bool amd)
+{
+	struct kvm_nested_state n = { .size = sizeof(n) };
+
+	if (amd) {
+		n.format = KVM_STATE_NESTED_FORMAT_SVM;
+		n.flags = KVM_STATE_NESTED_GIF_SET;
+	} else {
+		n.format = KVM_STATE_NESTED_FORMAT_VMX;
+		n.hdr.vmx.vmxon_pa = UINT64_MAX;
+		n.hdr.vmx.vmcs12_pa = UINT64_MAX;
+	}
+	(void)ioctl(v->fd, KVM_SET_NESTED_STATE, &n);
+}
+
 static int misc_reset(struct vcpu *v)
 {
 	struct kvm_vcpu_events ev = { 0 };
@@ -253,6 +270,7 @@ int state_reset(struct vcpu *v, struct err *e)
 	int ret;
 
 	r.rdx = sig ? sig->eax : 0;
+	nested_leave(v, cpuid_is_amd(x86_platform(v->vm)->cpuid));
 	ret = msrs_set(v, reset_msrs, ARRAY_LEN(reset_msrs), e);
 	if (ret < 0)
 		return ret;
