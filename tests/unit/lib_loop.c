@@ -67,9 +67,10 @@ static void io_cb(struct loop_io *io)
 	(*((struct test_io *)io)->count)++;
 }
 
+/* On a disk: /tmp may be a tmpfs, which io_uring serves differently. */
 int scratch(void)
 {
-	char path[] = "/tmp/roost-loop-XXXXXX";
+	char path[] = "/var/tmp/roost-loop-XXXXXX";
 	int fd = mkstemp(path);
 
 	cr_assert_geq(fd, 0);
