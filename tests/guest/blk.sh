@@ -2,6 +2,7 @@
 # Data written through virtio-blk comes back: fio with verification on ext4,
 # over each way to reach the host's file.
 # timeout: 600
+# shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 # NAME, drive options, device options; the order gives vdb, vdc, ...
@@ -32,6 +33,7 @@ fio_all() {
 point "boots with ${#disks[@]} disks besides its root"
 disk_root d0
 disk_args d0 cache=none
+# shellcheck disable=SC2054 # commas of options
 args=("${ARGS[@]}" -object iothread,id=t0)
 for words in "${disks[@]}"; do
 	read -r name drive device <<<"$words"

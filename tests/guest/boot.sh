@@ -8,6 +8,7 @@
 # case: amd64 1 256
 # case: amd64 2 2048
 # case: amd64 4 6144
+# shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/lib.sh"
 kernel=$1 cpus=$2 mib=$3
 

@@ -2,6 +2,7 @@
 # A guest without any disk; its clock; -no-reboot.
 # case: cloud
 # case: amd64
+# shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 point "boots from an initrd alone"

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # the tests use what is set here
 # tests/guest/lib.sh - what a guest test uses. Sourced first by each of them.
 #
 # A test is tests/guest/NAME.sh. tests/lab/runner runs it once, or once for
@@ -140,7 +140,7 @@ guest_start_terminal() {
 	exec {guest_in}<>"$guest_tty.user"
 	stty -F "$guest_tty" sane
 	terminal_before=$(stty -F "$guest_tty" -a)
-	cat "$guest_tty.user" >>"$guest_console" &
+	cat "$guest_tty.user" >>"$guest_console" 2>/dev/null &
 	printf '%q ' "$ROOST" "$@" >"$LAB_OUT/command-$guest_count"
 	# Leader of a session, so that the kernel tells it when the terminal goes.
 	# shellcheck disable=SC2094 # a terminal

@@ -1,5 +1,6 @@
 #!/bin/bash
 # A disk in use is not taken by a second roost; SIGTERM ends roost in order.
+# shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 point "boots"

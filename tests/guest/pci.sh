@@ -3,6 +3,7 @@
 # them, has nothing to repair, and lspci reads their capabilities.
 # case: cloud
 # case: amd64
+# shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 point "boots from a disk behind a root port"

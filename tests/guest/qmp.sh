@@ -1,5 +1,6 @@
 #!/bin/bash
 # A session on the control socket.
+# shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 point "greets and negotiates"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Every way a PC resets: the same roost boots the guest again, with the disk
 # as the guest left it.
+# shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 point "boots"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # roost on a terminal, as a person starts it: the short command line, the
 # escape key, and the terminal as it was, whatever ends roost.
+# shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/lib.sh"
 kernel=(-kernel "$LAB_KERNELS/cloud/vmlinuz" -initrd "$LAB_INITRDS/cloud.cpio")
 

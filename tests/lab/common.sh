@@ -1,11 +1,10 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # used by those who source this
 # tests/lab/common.sh - what the lab's scripts share: messages, packages,
 # the cache, and the question whether this machine can run guests itself.
 # Sourced, never run.
 
 lab_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo_dir=$(cd "$lab_dir/../.." && pwd)
-# shellcheck disable=SC2034 # used by the scripts that source this one
 guest_dir=$repo_dir/tests/guest
 lab_cache=${ROOST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/roost}
 
