@@ -14,7 +14,9 @@ guest_sh "echo \$((6 * 7))"
 expect "$OUTPUT" "^42"$'\n' "the guest's answer"
 
 point "Ctrl-C is the guest's"
+# It interrupts the guest's shell, which init starts anew.
 printf '\003' >&"$guest_in"
+guest_wait '@@ ready' 60
 guest_sh "sync"
 
 point "poweroff ends roost, the terminal is restored"
