@@ -16,10 +16,13 @@ row_skip() {
 	printf 'skip\t%s\t%s\n' "$1" "$2"
 }
 
-# yes when A OP B holds for decimal numbers: met 0.93 '>=' 1
+# yes when A OP B holds for decimal numbers: met 0.93 '>=' 1; OP is >=, <=, <
+# or =
 met() {
 	awk -v a="$1" -v b="$3" -v op="$2" 'BEGIN {
-		ok = op == ">=" ? a >= b : op == "<=" ? a <= b : a == b
+		if (op == ">=") ok = a >= b
+		else if (op == "<=") ok = a <= b
+		else ok = op == "<" ? a < b : a == b
 		print ok ? "yes" : "no"
 	}'
 }
