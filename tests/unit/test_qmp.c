@@ -144,7 +144,7 @@ Test(qmp, test_qmp_session_greets_negotiates_and_ends_lines_with_crlf)
 	struct rig *r = rig_open();
 
 	rig_connect(r);
-	cr_assert(rig_expect(r, "\"capabilities\":[]}}\r\n"), "got: %s", r->out);
+	cr_assert(rig_expect(r, "\"capabilities\":[\"oob\"]}}\r\n"), "got: %s", r->out);
 	cr_assert(strstr(r->out, "\"major\":8"));
 	rig_say(r, "{\"execute\":\"query-status\"}");
 	cr_assert(rig_expect(r, "Expecting capabilities negotiation"));
@@ -229,5 +229,45 @@ Test(qmp, test_qmp_client_that_never_reads_costs_bounded_memory)
 	}
 	/* What it did not read is dropped; it is still served. */
 	cr_assert(rig_expect(r, "STOP"));
+	rig_close(r);
+}
+
+Test(qmp, test_qmp_schema_describes_itself_and_every_command)
+{
+	struct rig *r = rig_open();
+	struct err e = ERR_INIT;
+	json_t *reply = ask(r, "{\"execute\":\"query-commands\"}"), *c;
+	size_t i;
+
+	cr_expect_eq(qmp_schema_check(r->qmp, "[SchemaInfo]", qmp_schema(r->qmp), "schema", &e),
+		     0, "%s", e.text);
+	json_array_foreach(json_object_get(reply, "return"), i, c) {
+		bool found = false;
+		json_t *s;
+		size_t k;
+
+		json_array_foreach(qmp_schema(r->qmp), k, s)
+			found |= !strcmp(json_str(s, "name", ""), json_str(c, "name", "?")) &&
+				 !strcmp(json_str(s, "meta-type", ""), "command");
+		cr_expect(found, "%s", json_str(c, "name", "?"));
+	}
+	json_decref(reply);
+	rig_close(r);
+}
+
+Test(qmp, test_qmp_out_of_band_needs_the_capability_and_a_command_that_has_it)
+{
+	struct rig *r = rig_open();
+
+	rig_connect(r);
+	cr_assert(rig_expect(r, "QMP"));
+	rig_say(r, "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"bog\"]}}");
+	cr_assert(rig_expect(r, "'enable[0]' does not accept value 'bog'"), "%s", r->out);
+	rig_say(r, "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}");
+	cr_assert(rig_expect(r, "{\"return\":{}}"));
+	rig_say(r, "{\"exec-oob\":\"stop\",\"id\":1}");
+	cr_assert(rig_expect(r, "The command stop does not support OOB\"},\"id\":1}"));
+	rig_say(r, "{\"exec-oob\":\"query-status\",\"id\":2}");
+	cr_assert(rig_expect(r, "\"status\":\"prelaunch\"},\"id\":2}"));
 	rig_close(r);
 }

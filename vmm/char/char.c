@@ -271,6 +271,12 @@ int char_connect(struct chardev *c, struct char_front *f, const char *owner, str
 	return 0;
 }
 
+void char_hangup(struct chardev *c)
+{
+	c->hang_up = true;
+	loop_post(c->loop, &c->in_work);
+}
+
 void char_accept_input(struct chardev *c)
 {
 	loop_post(c->loop, &c->in_work);

@@ -82,6 +82,10 @@ int char_connect(struct chardev *c, struct char_front *f, const char *owner, str
 /* Queue up to @len bytes for the host side; returns how many were taken. A
  * short return means: wait for writable(). Any thread. */
 size_t char_write(struct chardev *c, const void *buf, size_t len);
+/* Disconnect the peer, as if it had gone; the front end hears of it. Not from
+ * inside a callback that the chardev's driver waits for: it happens in a later
+ * part of the turn. Loop. */
+void char_hangup(struct chardev *c);
 /* The front end has room again: resume can_read/read. Any thread. */
 void char_accept_input(struct chardev *c);
 /* Turn the loop until every server with wait=on has its client. 0, or -EINTR

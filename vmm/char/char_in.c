@@ -173,6 +173,9 @@ void char_in_work(struct loop_work *w)
 		char_release(c);
 		return;
 	}
+	if (c->hang_up && c->open && c->drv->hangup)
+		c->drv->hangup(c, true, 0);
+	c->hang_up = false;
 	if (c->announce && c->open)
 		char_send_event(c, CHAR_OPENED);
 	c->announce = false;

@@ -1,0 +1,16 @@
+/*
+ * vmm/control/tables.c - every chapter of commands, one line each.
+ */
+#include <stddef.h>
+
+#include "vmm/control/qmp.h"
+
+#define QMP_TABLES(X)		\
+	X(qmp_table_control)	\
+	X(qmp_table_vm)
+
+#define TABLE_EXTERN(t) extern const struct qmp_table t;
+QMP_TABLES(TABLE_EXTERN)
+
+#define TABLE_ENTRY(t) &(t),
+const struct qmp_table *const qmp_tables[] = { QMP_TABLES(TABLE_ENTRY) NULL };
