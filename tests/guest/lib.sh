@@ -225,6 +225,9 @@ guest_sh() {
 	OUTPUT=
 	printf '%d %s\n' "$guest_seq" "${1//$'\n'/ }" >&"$guest_in"
 	while guest_line "$deadline"; do
+		[[ ! $LINE =~ '@@ ready ' ]] ||
+			fail "the guest restarted by itself during: $1" \
+				"($(tail -n 1 "$guest_stderr"))"
 		if [[ $LINE =~ ^(.*)"@@ $guest_seq "([0-9]+)$ ]]; then
 			OUTPUT+=${BASH_REMATCH[1]}
 			return "${BASH_REMATCH[2]}"

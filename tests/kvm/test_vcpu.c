@@ -281,15 +281,25 @@ static void live_the_third_time(struct krig *r, uint32_t how)
 		r->arg = 0;
 }
 
+static _Atomic int triple_fault_lines;
+
+static void count_triple_faults(enum log_level level, const char *line, void *arg)
+{
+	if (strstr(line, "CPU 0: triple fault"))
+		triple_fault_lines++;
+}
+
 Test(vcpu, triple_fault_resets_and_boots_again, .timeout = 30)
 {
 	struct krig *r = krig_create("fault", 1, 1);
 
+	log_set_sink(count_triple_faults, NULL);
 	r->on_mark = live_the_third_time;
 	krig_start(r);
 	cr_assert(krig_until(r, reset_twice), "%s", r->events);
 	krig_finish(r);
 	cr_assert_str_eq(r->events, "RESUME RESET(guest-reset) RESET(guest-reset) ");
+	cr_assert_eq(triple_fault_lines, 2, "each is said: nothing else tells of it");
 	krig_destroy(r);
 }
 

@@ -153,6 +153,16 @@ static void exit_internal_error(struct vcpu *v)
 	give_up(v);
 }
 
+/* Some kernels reboot this way; most often it is a crash, and KVM has reset the
+ * registers that could tell of it. */
+static void log_triple_fault(struct vcpu *v)
+{
+	char who[16];
+
+	snprintf(who, sizeof(who), "CPU %u", v->index);
+	log_guest(&v->guest_log, who, "triple fault; the machine resets");
+}
+
 static void exit_other(struct vcpu *v)
 {
 	struct kvm_run *run = v->run;
@@ -160,6 +170,7 @@ static void exit_other(struct vcpu *v)
 	count(&v->stats.other);
 	switch (run->exit_reason) {
 	case KVM_EXIT_SHUTDOWN:		/* x86: triple fault */
+		log_triple_fault(v);
 		vm_request(v->vm, VM_REQ_RESET, VM_CAUSE_GUEST_RESET);
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:

@@ -19,6 +19,7 @@
 #include <sys/types.h>
 
 #include "vmm/base/err.h"
+#include "vmm/base/log.h"
 
 struct vm;
 
@@ -44,6 +45,7 @@ struct vcpu {
 	bool parked;		/* outside the guest, last exit complete */
 	bool quit;		/* the thread shall end */
 	struct vcpu_stats stats;
+	struct log_limit guest_log;	/* for messages the guest causes */
 };
 
 /* Also enters it in vm->vcpu[], which grows to @index + 1. On failure nothing
