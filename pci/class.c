@@ -42,17 +42,18 @@ static int pci_attach(struct dev *d, struct err *e)
 	return 0;
 }
 
-/* The port above learns whether its slot is occupied. Config lock. */
-static void update_port(const struct pci_bus *b)
+/* The port above learns whether its slot is occupied, which is whether there is
+ * a function 0 (functions that come earlier wait for it). Config lock. */
+static void update_port(const struct pci_bus *b, bool tell)
 {
-	bool present = false;
-	int i;
+	if (b->bridge && pci_express_is_port(b->bridge))
+		pci_slot_presence(b->bridge, b->slot[0] && b->slot[0]->visible, tell);
+}
 
-	if (!b->bridge)
-		return;
-	for (i = 0; i < 256; i++)
-		present |= b->slot[i] && b->slot[i]->visible;
-	pci_express_presence(b->bridge, present);
+/* A guest that has not run yet finds everything by itself. */
+static bool guest_runs(const struct dev *d)
+{
+	return d->hotplugged && atomic_load(&d->vm->state) != VM_PRELAUNCH;
 }
 
 static void need_io(struct pci_dev *p)
@@ -76,25 +77,33 @@ static int pci_start(struct dev *d, struct err *e)
 	p->visible = true;
 	if (p->child)
 		pci_routes_update(r);
-	update_port(p->bus);
+	if (p == p->bus->slot[0])
+		p->bus->slot_hp.let_go = false;
+	update_port(p->bus, guest_runs(d));
 	pthread_mutex_unlock(&r->lock);
 	return 0;
+}
+
+void pci_hide(struct pci_dev *p, bool tell)
+{
+	struct pci_root *r = p->bus->root;
+
+	pthread_mutex_lock(&r->lock);
+	p->visible = false;
+	pthread_mutex_lock(&p->dev.lock);	/* for the moved callbacks */
+	pci_bars_unmap(p);
+	pthread_mutex_unlock(&p->dev.lock);
+	if (p->child)
+		pci_routes_update(r);
+	update_port(p->bus, tell);
+	pthread_mutex_unlock(&r->lock);
 }
 
 static void pci_stop(struct dev *d)
 {
 	struct pci_dev *p = DEV_OF(d, struct pci_dev);
-	struct pci_root *r = p->bus->root;
 
-	pthread_mutex_lock(&r->lock);
-	p->visible = false;
-	pthread_mutex_lock(&d->lock);	/* for the moved callbacks */
-	pci_bars_unmap(p);
-	pthread_mutex_unlock(&d->lock);
-	if (p->child)
-		pci_routes_update(r);
-	update_port(p->bus);
-	pthread_mutex_unlock(&r->lock);
+	pci_hide(p, false);
 	pci_intx_unwire(p);
 }
 
@@ -126,6 +135,7 @@ static int pci_reset(struct dev *d)
 	msix_reset(p);
 	if (p->child)
 		pci_routes_update(p->bus->root);
+	pci_slot_settle(p);
 	p->child_stale = false;
 	return 0;
 }
@@ -138,4 +148,5 @@ const struct dev_class pci_class = {
 	.stop = pci_stop,
 	.detach = pci_detach,
 	.reset = pci_reset,
+	.plug = &pci_plug_ops,
 };

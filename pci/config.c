@@ -163,6 +163,7 @@ static void command_written(struct pci_dev *p, uint16_t off, unsigned int len)
 	msix_update(p);
 	if (p->child)
 		p->child_stale = true;
+	pci_slot_switched_on(p);
 }
 
 static void *grown(uint8_t *mask, uint16_t old, uint16_t bytes)

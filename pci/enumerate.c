@@ -86,7 +86,8 @@ static int number_bridge(struct plan *pl, struct pci_dev *p, int primary, int *n
 	return 0;
 }
 
-/* A guest looks at functions 1..7 only where it finds a function 0. */
+/* A guest looks at functions 1..7 only where it finds a function 0. Those that
+ * were plugged may still be waiting for theirs. */
 static int check_slots(const struct pci_root *r, struct err *e)
 {
 	const struct pci_bus *b;
@@ -94,7 +95,7 @@ static int check_slots(const struct pci_root *r, struct err *e)
 
 	for (b = r->buses; b; b = b->next)
 		for (i = 0; i < 256; i++)
-			if (b->slot[i] && !b->slot[i & ~7])
+			if (b->slot[i] && !b->slot[i & ~7] && !b->slot[i]->dev.hotplugged)
 				return err_set(e, -EINVAL,
 					       "%s: slot %x on '%s' has a function %d but no "
 					       "function 0, so no guest would find it",
@@ -310,6 +311,7 @@ static void switch_on(struct pci_dev *p, void *arg)
 		pci_poke8(p, PCI_INTERRUPT_LINE, (uint8_t)p->intx.gsi);
 	pci_express_common_clock(p);
 	pci_config_store(p, PCI_COMMAND, 2, pci_get16(p, PCI_COMMAND) | command_for(p));
+	pci_slot_settle(p);
 	pthread_mutex_unlock(&p->dev.lock);
 	p->child_stale = false;		/* what is behind comes later in the walk */
 }

@@ -4,6 +4,7 @@
  *
  * Spec:    PCIe Base 5.0 s7.5.3 (PCI Express), s7.8.4 (AER), s7.7.11 (ACS).
  * Threads: built on the main loop; link_written runs under the device lock.
+ *          The slot's registers are in slot.c.
  * Missing: function level reset and secondary bus reset (neither is offered);
  *          errors are never raised; no ECRC, no ASPM, no 10-bit tags.
  *
@@ -85,24 +86,15 @@ void pci_express_link(struct pci_dev *p, uint8_t speed, uint8_t width)
 	p->wmask[cap + PCI_EXP_LNKCTL2] = PCI_EXP_LNKCTL2_TLS;
 }
 
-void pci_express_presence(struct pci_dev *port, bool present)
+bool pci_express_is_port(const struct pci_dev *p)
 {
-	uint16_t cap = port->express_cap;
-	bool disabled;
-
-	if (!is_downstream(port))
-		return;
-	disabled = pci_get16(port, cap + PCI_EXP_LNKCTL) & PCI_EXP_LNKCTL_LD;
-	pci_flip8(port, cap + PCI_EXP_SLTSTA, PCI_EXP_SLTSTA_PDS, present);
-	pci_flip8(port, cap + PCI_EXP_LNKSTA + 1, PCI_EXP_LNKSTA_DLLLA >> 8,
-		  present && !disabled);
+	return is_downstream(p);
 }
 
 /* Are requests carried down? True for everything that is not a port. */
 bool pci_express_link_up(const struct pci_dev *p)
 {
-	return !is_downstream(p) ||
-	       (pci_get16(p, p->express_cap + PCI_EXP_LNKSTA) & PCI_EXP_LNKSTA_DLLLA);
+	return !is_downstream(p) || pci_slot_link_up(p);
 }
 
 static void link_written(struct pci_dev *p, uint16_t off, unsigned int len)
@@ -110,8 +102,10 @@ static void link_written(struct pci_dev *p, uint16_t off, unsigned int len)
 	bool present = pci_get16(p, p->express_cap + PCI_EXP_SLTSTA) & PCI_EXP_SLTSTA_PDS;
 	bool was_up = pci_express_link_up(p);
 
-	pci_express_presence(p, present);
-	if (p->child && pci_express_link_up(p) != was_up)
+	if (!p->child)
+		return;
+	pci_slot_presence(p, present, true);
+	if (pci_express_link_up(p) != was_up)
 		p->child_stale = true;
 }
 
@@ -186,19 +180,6 @@ void pci_express_common_clock(struct pci_dev *p)
 
 	if (cap && (pci_get16(p, cap + PCI_EXP_LNKSTA) & PCI_EXP_LNKSTA_SLC))
 		pci_flip8(p, cap + PCI_EXP_LNKCTL, PCI_EXP_LNKCTL_CCC, true);
-}
-
-/*
- * Hot-plug registers other than the slot's number and presence are not
- * implemented: the slot does not claim to be hot-plug capable.
- */
-void pci_express_slot(struct pci_dev *p, uint16_t number)
-{
-	uint16_t cap = p->express_cap;
-
-	pci_set16(p, cap + PCI_EXP_FLAGS,
-		  pci_get16(p, cap + PCI_EXP_FLAGS) | PCI_EXP_FLAGS_SLOT);
-	pci_set32(p, cap + PCI_EXP_SLTCAP, (uint32_t)number << 19);
 }
 
 /* ---- extended capabilities ---- */

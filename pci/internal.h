@@ -53,16 +53,34 @@ bool pci_in_d0(const struct pci_dev *p);
 void pci_express_link(struct pci_dev *p, uint8_t speed, uint8_t width);
 /* The upstream end of a link takes over its port's speed and width. */
 void pci_express_follow_port(struct pci_dev *p);
-/* A port: link and presence bits follow whether something is behind it. */
-void pci_express_presence(struct pci_dev *port, bool present);
+bool pci_express_is_port(const struct pci_dev *p);	/* root or downstream */
 bool pci_express_link_up(const struct pci_dev *p);
-/* The port has a slot with physical slot number @number (1..8191). */
-void pci_express_slot(struct pci_dev *p, uint16_t number);
 /* What firmware sets: both ends of a link run from one clock. */
 void pci_express_common_clock(struct pci_dev *p);
 void pci_aer_add(struct pci_dev *p);
 void pci_acs_add(struct pci_dev *p);
 void pci_ssvid_add(struct pci_dev *p, uint16_t vendor, uint16_t device);
+
+/* ---- slot.c ---- */
+
+/* The port, whose bus exists, has a slot with physical number @number. */
+void pci_slot_add(struct pci_dev *port, uint16_t number, bool hotplug);
+uint16_t pci_slot_number(const struct pci_dev *port);
+/* Link and presence bits of a port follow whether something is behind it;
+ * @tell: the guest is to hear of a change. Config lock. */
+void pci_slot_presence(struct pci_dev *port, bool present, bool tell);
+bool pci_slot_link_up(const struct pci_dev *port);
+/* After a reset, and after enumeration: no changes to report. Config lock, or
+ * no vCPU runs. Does nothing for functions without a hot-plug slot. */
+void pci_slot_settle(struct pci_dev *port);
+/* The guest wrote the command register of @p. Config lock. */
+void pci_slot_switched_on(struct pci_dev *p);
+extern const struct dev_plug_ops pci_plug_ops;
+
+/* ---- class.c ---- */
+
+/* Take @p away from the guest: config space, BARs, link. Main loop. */
+void pci_hide(struct pci_dev *p, bool tell);
 
 /* ---- intx.c, msi.c, msix.c ---- */
 
@@ -85,6 +103,18 @@ uint16_t pci_rid(const struct pci_dev *p);
 /* ---- place.c ---- */
 
 int pci_place(struct pci_dev *p, const struct pci_ops *ops, struct err *e);
+
+/* ---- ports.c: which port is free ---- */
+
+/* The first hot-plug port, in the order of creation, that holds nothing. NULL:
+ * none. Main loop. */
+struct pci_bus *pci_port_free(const struct pci_root *r);
+/* All ports in that order: the bus behind the one after @after (NULL: first). */
+struct pci_bus *pci_port_next(const struct pci_root *r, const struct pci_bus *after);
+/* Some function on @b, NULL: it is empty. */
+struct pci_dev *pci_port_holds(const struct pci_bus *b);
+/* "rp1 holds disk0, rp2 holds net0" into @buf. */
+const char *pci_ports_text(const struct pci_root *r, char *buf, size_t len);
 
 /* ---- bridge.c ---- */
 

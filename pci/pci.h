@@ -186,7 +186,13 @@ struct pci_bus {
 	bool express;			/* takes PCIe functions */
 	uint8_t first_slot, last_slot;	/* allowed device numbers: 0..31; 0..0
 					 * behind a root or downstream port */
-	bool hotplug;
+	bool hotplug;			/* its slot can be filled at run time */
+	struct pci_slot_hp {		/* slot.c, when hotplug; config lock */
+		bool raised;		/* its port's interrupt */
+		bool let_go;		/* the guest switched the light off */
+		uint16_t indicator;	/* PCI_EXP_SLTCTL_PWR_IND_* */
+		enum dev_plug_state last;	/* what became last; main loop */
+	} slot_hp;
 	struct pci_bus *next;		/* all buses of the root */
 	struct pci_need {		/* enumerate.c's scratch, main loop */
 		uint64_t size, align, base;
@@ -221,6 +227,10 @@ struct pci_root {
 	uint8_t (*cf9_read)(struct pci_root *r);
 	void (*cf9_write)(struct pci_root *r, uint8_t val);
 	void *cf9_arg;
+	/* Ask the guest to let go of what is on @b. NULL: there is no way. Main
+	 * loop, no lock held. Filled by the machine. */
+	void (*eject)(struct pci_root *r, struct pci_bus *b);
+	void *eject_arg;
 };
 
 /* Create the root complex, its bus "pcie.0", the host bridge at 00:00.0, the

@@ -20,6 +20,45 @@
 
 #define BUSES_MAX 256	/* bus numbers are bytes */
 
+static int no_port(const struct pci_dev *p, struct err *e)
+{
+	struct pci_root *r = p->dev.vm->pci;
+	char text[256];
+
+	if (!pci_port_next(r, NULL))
+		return err_set(e, -ENODEV, "Bus '%s' does not support hotplugging, and there "
+			       "is no root port for %s; reserve some at the start with -device "
+			       "pcie-root-port", r->bus0->name, p->dev.path);
+	return err_set(e, -ENOSPC, "%s: no free root port: %s; reserve more at the start with "
+		       "-device pcie-root-port", p->dev.path,
+		       pci_ports_text(r, text, sizeof(text)));
+}
+
+/* A device that is plugged goes where it can leave again. */
+static int find_hot_bus(struct pci_dev *p, struct pci_bus **out, struct err *e)
+{
+	*out = pci_port_free(p->dev.vm->pci);
+	return *out ? 0 : no_port(p, e);
+}
+
+static int check_hot(const struct pci_dev *p, const struct pci_bus *b, int devfn, struct err *e)
+{
+	char text[256];
+
+	if (!p->dev.hotplugged)
+		return 0;
+	if (!b->hotplug)
+		return err_set(e, -EINVAL, "Bus '%s' does not support hotplugging; %s: use bus= "
+			       "with a pcie-root-port: %s", b->name, p->dev.path,
+			       pci_ports_text(b->root, text, sizeof(text)));
+	/* The guest has looked at the slot already and does not look again. */
+	if (b->slot[0] && devfn)
+		return err_set(e, -EBUSY, "%s: slot 0 function 0 of '%s' is already occupied by "
+			       "'%s', so the guest would not find function %d; add function 0 "
+			       "last", p->dev.path, b->name, b->slot[0]->dev.path, devfn & 7);
+	return 0;
+}
+
 static int find_bus(struct pci_dev *p, struct pci_bus **out, struct err *e)
 {
 	struct pci_root *r = p->dev.vm->pci;
@@ -27,6 +66,8 @@ static int find_bus(struct pci_dev *p, struct pci_bus **out, struct err *e)
 	struct pci_bus *b;
 	int n = 0;
 
+	if (!p->bus_name && p->dev.hotplugged)
+		return find_hot_bus(p, out, e);
 	*out = p->bus_name ? pci_bus_find(r, p->bus_name) : r->bus0;
 	if (*out)
 		return 0;
@@ -183,7 +224,9 @@ int pci_place(struct pci_dev *p, const struct pci_ops *ops, struct err *e)
 	if ((r = find_bus(p, &b, e)) || (r = check_kind(p, ops, b, e)) ||
 	    (r = parse_addr(p, &devfn, e)))
 		return r;
-	r = devfn < 0 ? find_free(p, b, &devfn, e) : check_slot(p, b, devfn, e);
+	r = check_hot(p, b, devfn < 0 ? 0 : devfn, e);
+	if (r == 0)
+		r = devfn < 0 ? find_free(p, b, &devfn, e) : check_slot(p, b, devfn, e);
 	if (r)
 		return r;
 	pthread_mutex_lock(&b->root->lock);

@@ -3,10 +3,10 @@
  *
  * Spec:    PCIe Base 5.0 s1.3.1, s7.5.1.3; properties as QEMU's pcie-root-port.
  * Threads: main loop; see config.c for what the guest does.
- * Missing: hot-plug: the slot does not offer it, and hotplug=on is refused.
+ * Missing: errors and power management events, which nothing here has.
  *
- * The port's own interrupt (power management events, errors, later hot-plug)
- * is MSI, or INTA where the guest has no MSI. Nothing raises it yet.
+ * The port's own interrupt, raised by its slot (slot.c), is MSI, or INTA where
+ * the guest has no MSI.
  */
 #include <errno.h>
 
@@ -37,8 +37,8 @@ static const struct prop root_port_props[] = {
 		 .flags = PROP_GUEST),
 	PROP_U8(struct root_port, port, "port", 0, 255, 0, "port number",
 		.flags = PROP_GUEST),
-	PROP_BOOL(struct root_port, hotplug, "hotplug", false,
-		  "offer hot-plug; only off is possible so far"),
+	PROP_BOOL(struct root_port, hotplug, "hotplug", true,
+		  "devices may come and go while the guest runs", .flags = PROP_GUEST),
 	PROP_ENUM(struct root_port, speed, "x-speed", speed_words, 3,
 		  "link speed in GT/s", .flags = PROP_GUEST),
 	PROP_ENUM(struct root_port, width, "x-width", width_words, 6,
@@ -87,10 +87,6 @@ static int root_port_init(struct dev *d, struct err *e)
 	struct pci_dev *p = &rp->b.pci;
 	int r;
 
-	if (rp->hotplug)
-		return err_set(e, -EOPNOTSUPP,
-			       "%s: hotplug=on: this version cannot hot-plug; use hotplug=off",
-			       d->path);
 	if ((r = choose_slot(rp, e)) || (r = pci_bridge_init(&rp->b, true, e)))
 		return r;
 	p->child->last_slot = 0;	/* a link leads to device 0 only */
@@ -101,7 +97,7 @@ static int root_port_init(struct dev *d, struct err *e)
 		return r;
 	pci_express_add(p, PCI_EXP_TYPE_ROOT_PORT, rp->port);
 	pci_express_link(p, (uint8_t)(rp->speed + 1), widths[rp->width]);
-	pci_express_slot(p, rp->slot);
+	pci_slot_add(p, rp->slot, rp->hotplug);
 	pci_ssvid_add(p, 0x1af4, 0x1100);
 	pci_aer_add(p);
 	pci_acs_add(p);

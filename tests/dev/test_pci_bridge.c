@@ -198,7 +198,8 @@ Test(pci_bridge, test_port_link_and_slot_are_consistent)
 	cr_expect_eq(sta & 0x3ff, cap & 0x3ff);
 	cr_expect_neq(sta & PCI_EXP_LNKSTA_DLLLA, 0);
 	cr_expect_eq(slot >> 19, 9);
-	cr_expect_eq(slot & PCI_EXP_SLTCAP_HPC, 0);
+	cr_expect_eq(slot & 0x7ffff, PCI_EXP_SLTCAP_HPC | PCI_EXP_SLTCAP_HPS |
+		     PCI_EXP_SLTCAP_PIP | PCI_EXP_SLTCAP_NCCS);
 	cr_expect_eq(ecam_read(r, PORT, exp + PCI_EXP_SLTSTA, 2), PCI_EXP_SLTSTA_PDS);
 	cr_expect_eq(ecam_read(r, PORT, exp + PCI_EXP_LNKCAP2, 4), 0x1e);
 }

@@ -168,13 +168,6 @@ Test(pci_place, test_ports_of_one_chassis_have_different_slots)
 		       "another slot or chassis");
 }
 
-Test(pci_place, test_hotplug_is_refused_until_it_exists)
-{
-	expect_refused("{'driver': 'pcie-root-port', 'id': 'x', 'hotplug': true}",
-		       "x: hotplug=on: this version cannot hot-plug; use hotplug=off");
-	pci_port(r, "'hotplug': false");
-}
-
 Test(pci_place, test_refused_device_leaves_its_slot_free)
 {
 	struct err e = ERR_INIT;

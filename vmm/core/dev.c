@@ -1,9 +1,8 @@
 /*
  * vmm/core/dev.c - device types by name, and the life of a device.
  *
- * Threads: main loop, see dev.h.
- * Missing: unplug while the guest runs (a later issue): it will reset the
- *          device, wait, and call dev_destroy().
+ * Threads: main loop, see dev.h. Coming and going at run time is in plug.c.
+ * Missing: nothing known.
  */
 #include <assert.h>
 #include <ctype.h>
@@ -16,6 +15,7 @@
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/core/dev.h"
+#include "vmm/core/plug.h"
 #include "vmm/core/vm.h"
 
 #define CLASSES_MAX	(DEV_TABLES_MAX - 3)	/* beside type, core and NULL */
@@ -149,6 +149,7 @@ static void release(struct dev *d)
 	wait_callbacks(d);
 	dev_type_tables(d->type, tables);
 	prop_free(tables, d);
+	plug_free(d);
 	json_decref(d->args);
 	pthread_mutex_destroy(&d->lock);
 	free(d->path);
@@ -246,8 +247,8 @@ static void append(struct vm *vm, struct dev *d)
 	*at = d;
 }
 
-int dev_create_type(struct vm *vm, const struct dev_type *t, const json_t *args,
-		    struct dev **out, struct err *e)
+static int create(struct vm *vm, const struct dev_type *t, const json_t *args, bool hot,
+		  struct dev **out, struct err *e)
 {
 	struct dev *d;
 	int r;
@@ -257,9 +258,11 @@ int dev_create_type(struct vm *vm, const struct dev_type *t, const json_t *args,
 	d->type = t;
 	d->vm = vm;
 	d->home = vm->main;
+	d->hotplugged = hot;
 	d->args = args ? json_deep_copy(args) : json_object();
 	atomic_init(&d->refs, 1);
 	pthread_mutex_init(&d->lock, NULL);
+	plug_init(d);
 	r = configure(d, d->args, e);
 	d->path = make_path(vm, d);
 	if (r == 0)
@@ -272,23 +275,55 @@ int dev_create_type(struct vm *vm, const struct dev_type *t, const json_t *args,
 	dev_reset(d);
 	if (out)
 		*out = d;
+	plug_arrived(d);
+	return 0;
+}
+
+int dev_create_type(struct vm *vm, const struct dev_type *t, const json_t *args,
+		    struct dev **out, struct err *e)
+{
+	return create(vm, t, args, false, out, e);
+}
+
+static int type_of(struct vm *vm, const json_t *args, const struct dev_type **t,
+		   struct err *e)
+{
+	const char *name = json_str(args, "driver", NULL);
+
+	if (!name)
+		return err_set(e, -EINVAL, "a device needs driver=, its type");
+	*t = dev_type_find(vm->types, name);
+	if (!*t)
+		return unknown_type(vm, name, e);
+	if ((*t)->flags & DEV_BUILTIN)
+		return err_set(e, -EINVAL, "a %s is part of the machine and cannot be added",
+			       (*t)->name);
 	return 0;
 }
 
 int dev_create(struct vm *vm, const json_t *args, struct dev **out, struct err *e)
 {
-	const char *name = json_str(args, "driver", NULL);
 	const struct dev_type *t;
+	int r = type_of(vm, args, &t, e);
 
-	if (!name)
-		return err_set(e, -EINVAL, "a device needs driver=, its type");
-	t = dev_type_find(vm->types, name);
-	if (!t)
-		return unknown_type(vm, name, e);
-	if (t->flags & DEV_BUILTIN)
-		return err_set(e, -EINVAL, "a %s is part of the machine and cannot be added",
-			       t->name);
-	return dev_create_type(vm, t, args, out, e);
+	return r ? r : dev_create_type(vm, t, args, out, e);
+}
+
+int dev_plug(struct vm *vm, const json_t *args, struct dev **out, struct err *e)
+{
+	const struct dev_type *t;
+	int r = type_of(vm, args, &t, e);
+
+	if (r)
+		return r;
+	if ((t->flags & DEV_NO_HOTPLUG) || !dev_type_plug(t))
+		return err_set(e, -EINVAL, "Device '%s' does not support hotplugging; add it "
+			       "before the VM starts", t->name);
+	r = create(vm, t, args, true, out, e);
+	/* Nothing has run since the machine was set up: set it up again. */
+	if (r == 0 && atomic_load(&vm->state) == VM_PRELAUNCH)
+		vm->booted = false;
+	return r;
 }
 
 void dev_destroy(struct dev *d)
@@ -335,8 +370,8 @@ void dev_reset_done(struct dev *d)
 {
 	assert(d->resetting && d->vm->resets_pending > 0);
 	d->resetting = false;
-	if (--d->vm->resets_pending == 0)
-		vm_reset_complete(d->vm);
+	if (!plug_reset_done(d))
+		vm_reset_drop(d->vm);
 }
 
 void dev_pause(struct dev *d, bool paused)

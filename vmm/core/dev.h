@@ -40,6 +40,45 @@ struct dev;
 struct vm;
 struct loop;
 
+/*
+ * What becomes of a device that comes or goes while the VM runs. EMPTY and
+ * EJECTED are a place's, when the device is not there.
+ */
+enum dev_plug_state {
+	DEV_PLUG_EMPTY,
+	DEV_PLUG_PLUGGING,	/* shown to the guest, which has not taken it yet */
+	DEV_PLUG_PRESENT,
+	DEV_PLUG_REQUESTED,	/* the guest was asked to let go of it */
+	DEV_PLUG_ACKNOWLEDGED,	/* it has; what is in flight is being awaited */
+	DEV_PLUG_EJECTED,
+	DEV_PLUG_REFUSED,	/* the guest keeps it */
+	DEV_PLUG_TIMED_OUT,	/* the guest did not answer in time */
+	DEV_PLUG_SURPRISE,	/* taken away without asking */
+	DEV_PLUG_STATES
+};
+
+#define DEV_GROUP_MAX 8		/* functions of a PCI slot */
+
+/* How devices of a class come and go at run time. All on the main loop. */
+struct dev_plug_ops {
+	/* May @d leave? Else a sentence. */
+	int (*check)(struct dev *d, struct err *e);
+	/* Those that leave together, into @list (DEV_GROUP_MAX), the one that
+	 * stands for all first; returns how many. NULL: @d alone. */
+	int (*group)(struct dev *d, struct dev **list);
+	/* Ask the guest to let go of the group that @d stands for. 0: asked, a
+	 * dev_unplug_answer() may follow; 1: it need not be asked. Called again
+	 * when the user asks again. NULL: it need not be asked. */
+	int (*request)(struct dev *d);
+	/* The state of the group that @d stands for has changed. May be NULL. */
+	void (*state)(struct dev *d, enum dev_plug_state s);
+	/* Where @d is, for the state's event: members of an object that the
+	 * caller owns. NULL: no event is sent. */
+	json_t *(*place)(const struct dev *d);
+	/* From now on no vCPU finds @d. It is reset and destroyed next. */
+	void (*hide)(struct dev *d);
+};
+
 struct dev_class {
 	const char *name;		/* "pci", "virtio" */
 	const struct dev_class *parent;	/* NULL at the root */
@@ -50,6 +89,8 @@ struct dev_class {
 	void (*detach)(struct dev *d);
 	/* See dev_ops.reset; called after the type's, innermost class first. */
 	int (*reset)(struct dev *d);
+	/* NULL, here and in all parents: cannot come or go at run time. */
+	const struct dev_plug_ops *plug;
 };
 
 enum dev_type_flags {
@@ -61,7 +102,8 @@ struct dev_ops {
 	int (*init)(struct dev *d, struct err *e);
 	void (*fini)(struct dev *d);	/* also after a failed init */
 	/*
-	 * Back to power-on state. vCPUs are stopped, the main loop calls.
+	 * Back to power-on state. vCPUs are stopped, or do not find the device
+	 * any more because it leaves; the main loop calls.
 	 * Returns 0 when done, or -EINPROGRESS after bumping d->gen and
 	 * cancelling its I/O; then one dev_reset_done(d) follows on the main
 	 * loop (one for the device, however many of type and classes answered
@@ -99,6 +141,8 @@ struct dev {
 	struct log_limit guest_log;	/* budget for messages the guest causes */
 	int stage;			/* how far creation got; core only */
 	bool resetting;
+	bool hotplugged;		/* added by dev_plug() */
+	struct plug *plug;		/* plug.c; NULL: cannot come or go */
 	struct dev *next;		/* vm's list, creation order; main loop */
 };
 
@@ -124,6 +168,45 @@ int dev_create_type(struct vm *vm, const struct dev_type *t, const json_t *args,
 /* Stop, finish and free; nothing of it runs afterwards. It must have no I/O in
  * flight: reset it first, and wait if that takes time. Main loop. */
 void dev_destroy(struct dev *d);
+
+/* ---- hot-plug (plug.c), QMP's device_add and device_del ---- */
+
+/*
+ * Add the device that @args describes to a VM that is built, in any run state.
+ * As dev_create(), and the type, its bus and its slot must allow hot-plug. Main
+ * loop. A VM that has not run since its last reset takes the device as if it
+ * had always been there.
+ */
+int dev_plug(struct vm *vm, const json_t *args, struct dev **out, struct err *e);
+
+struct dev_unplug_opts {
+	bool force;		/* do not ask the guest: surprise removal */
+	uint64_t timeout_ms;	/* time the guest has to answer while the VM
+				 * runs; 0: for ever */
+};
+/*
+ * Remove the device @id (its id, or the path an event named), and what shares
+ * its slot. @o may be NULL. 0: under way; DEVICE_DELETED {device, path} follows
+ * for each device when nothing of it is left, its id and its place are free and
+ * nothing more is written; or DEVICE_UNPLUG_GUEST_ERROR when the guest refuses
+ * or @o's time is up, then the device stays and may be removed again. May be
+ * repeated while the guest does not answer: it is asked again, and the time
+ * starts anew. Where there is no guest to ask (not started, shut down) it is
+ * removed at once. Unknown ids are ERR_DEVICE_NOT_FOUND. Main loop.
+ */
+int dev_unplug(struct vm *vm, const char *id, const struct dev_unplug_opts *o,
+	       struct err *e);
+/* What the guest answers to ops->request, for the device that stands for the
+ * group; and that it has taken a device that was plugged. Any thread; @d must
+ * not be freed meanwhile. Ignored when nobody waits for it. */
+void dev_unplug_answer(struct dev *d, bool granted);
+void dev_plug_taken(struct dev *d);
+/* The state of @d as QMP shows it: never EMPTY or EJECTED. Main loop. */
+enum dev_plug_state dev_plug_state(const struct dev *d);
+const char *dev_plug_state_name(enum dev_plug_state s);	/* "unplug-requested", … */
+/* QEMU's object path of @d: /machine/peripheral/ID, or
+ * /machine/peripheral-anon/PATH without an id; the caller frees it. */
+char *dev_qom_path(const struct dev *d);
 
 /* Type's and classes' reset; 0 or -EINPROGRESS, then d->resetting stays set
  * until dev_reset_done(). vCPUs are stopped. Main loop. */

@@ -16,6 +16,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/kvm.h"
+#include "vmm/core/plug.h"
 #include "vmm/core/vcpu.h"
 #include "vmm/core/vm.h"
 #include "vmm/loop/iothread.h"
@@ -218,12 +219,12 @@ void vm_stop(struct vm *vm, enum vm_state why)
 
 /* ---- reset ---- */
 
-void vm_reset_complete(struct vm *vm)
+static void reset_complete(struct vm *vm)
 {
 	struct err e = ERR_INIT;
 	bool run = is_running(vm);
 
-	if (!vm->resetting)
+	if (!vm->resetting || plug_at_reset(vm))
 		return;
 	vm->resetting = false;
 	if (boot(vm, &e) < 0) {
@@ -238,6 +239,13 @@ void vm_reset_complete(struct vm *vm)
 		vm_event(vm, "RESET", cause_data(vm->reset_cause));
 	if (run && is_running(vm) && !vm->resetting)
 		vcpu_run_all(vm);
+}
+
+void vm_reset_drop(struct vm *vm)
+{
+	assert(vm->resets_pending > 0);
+	if (--vm->resets_pending == 0)
+		reset_complete(vm);
 }
 
 static void reset(struct vm *vm, enum vm_cause cause)
@@ -256,8 +264,7 @@ static void reset(struct vm *vm, enum vm_cause cause)
 	for (d = vm->devs; d; d = d->next)
 		if (dev_reset(d) == -EINPROGRESS)
 			trace(vm_reset_pending, "%s", d->path);
-	if (--vm->resets_pending == 0)
-		vm_reset_complete(vm);
+	vm_reset_drop(vm);
 }
 
 /* ---- requests ---- */

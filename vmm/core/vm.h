@@ -149,8 +149,9 @@ void vm_request(struct vm *vm, enum vm_request what, enum vm_cause cause);
 /* Any thread: stop in state @why (VM_INTERNAL_ERROR, VM_IO_ERROR, ...). A vCPU
  * that asks does not run on. */
 void vm_request_stop(struct vm *vm, enum vm_state why);
-/* For dev.c: no device drains any more. */
-void vm_reset_complete(struct vm *vm);
+/* For dev.c and plug.c: one device less drains; after the last one a reset that
+ * waited for them is completed. */
+void vm_reset_drop(struct vm *vm);
 /* Tell every listener. Main loop. Steals @data (may be NULL). */
 void vm_event(struct vm *vm, const char *name, json_t *data);
 void vm_listen(struct vm *vm, struct vm_listener *l);
