@@ -44,6 +44,7 @@ static void rec_event(struct char_front *f, enum char_event ev)
 	r->opened += ev == CHAR_OPENED;
 	r->closed += ev == CHAR_CLOSED;
 	r->breaks += ev == CHAR_BREAK;
+	r->winsize += ev == CHAR_WINSIZE;
 }
 
 struct recorder rec = {

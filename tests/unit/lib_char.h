@@ -24,7 +24,7 @@ struct recorder {
 	size_t room;
 	char in[65536];
 	size_t in_len;
-	int opened, closed, breaks, writable;
+	int opened, closed, breaks, writable, winsize;
 };
 extern struct recorder rec;
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,7 +28,7 @@ Test(chardev, test_char_add_unknown_backend_lists_the_known)
 {
 	cr_assert_eq(try_add(NULL, "spicevmc,id=a"), -EINVAL);
 	cr_assert_str_eq(e.text, "chardev 'a': there is no backend 'spicevmc'; choose one "
-			 "of stdio, pty, file, socket, null");
+			 "of stdio, pty, file, socket, null, ringbuf");
 }
 
 Test(chardev, test_char_add_bad_property_leaves_descriptors_alone)
@@ -74,8 +75,8 @@ Test(chardev, test_char_legacy_forms)
 	cr_assert_eq(c, d);
 	cr_assert_eq(char_add_legacy(set, "chardev:nope", "s2", &d, &e), -ENOENT);
 	e = (struct err)ERR_INIT;
-	cr_assert_eq(char_add_legacy(set, "tcp::4444", "s3", &d, &e), -EINVAL);
-	cr_assert_not_null(strstr(e.text, "'tcp::4444'"));
+	cr_assert_eq(char_add_legacy(set, "udp::4444", "s3", &d, &e), -EINVAL);
+	cr_assert_not_null(strstr(e.text, "'udp::4444'"));
 	e = (struct err)ERR_INIT;
 	char spec[128];
 	snprintf(spec, sizeof(spec), "unix:%s,server,nowait", in_dir("sock"));
@@ -257,9 +258,11 @@ Test(chardev, test_char_pty_carries_both_ways_raw)
 
 Test(chardev, test_char_pty_reader_comes_and_goes)
 {
-	struct chardev *c = add_pty();
+	struct chardev *c;
 	int i, fd;
 
+	cr_assert_eq(try_add(&c, "pty,id=a,replay=0"), 0, "%s", e.text);
+	connected(c);
 	for (i = 0; i < 20; i++) {
 		fd = open_slave(c);
 		until(rec.opened == i + 1);
@@ -295,6 +298,90 @@ Test(chardev, test_char_pty_without_reader_keeps_the_last_output)
 	}
 	cr_assert_eq(strncmp(got + RING - 8, "0019999\n", 8), 0);
 	cr_assert_eq(strncmp(got, "0011808\n", 8), 0);
+	close(fd);
+}
+
+Test(chardev, test_char_pty_every_reader_sees_from_the_first_byte)
+{
+	struct chardev *c = add_pty();
+	int i, fd;
+
+	write_all(c, "Linux version 6\n");
+	for (i = 0; i < 3; i++) {
+		fd = open_slave(c);
+		until(rec.opened == i + 1);
+		read_expect(fd, i == 0 ? "Linux version 6\n" :
+			    i == 1 ? "Linux version 6\nlogin: " :
+			    "Linux version 6\nlogin: login: ");
+		write_all(c, "login: ");
+		read_expect(fd, "login: ");
+		close(fd);
+		until(rec.closed == i + 1);
+	}
+}
+
+Test(chardev, test_char_pty_replay_has_the_size_asked_for)
+{
+	struct chardev *c;
+	int fd;
+
+	cr_assert_eq(try_add(&c, "pty,id=a,replay=10"), 0, "%s", e.text);
+	connected(c);
+	write_all(c, "0123456789abcdef");
+	fd = open_slave(c);
+	until(rec.opened == 1);
+	read_expect(fd, "6789abcdef");
+	close(fd);
+	cr_assert_lt(try_add(&c, "pty,id=b,replay=17M"), 0);
+	cr_assert_not_null(strstr(e.text, "replay"), "%s", e.text);
+}
+
+/* One megabyte, a reader that takes a little at a time: every byte, in order. */
+Test(chardev, test_char_pty_slow_reader_loses_nothing)
+{
+	enum { TOTAL = 1 << 20 };
+	struct chardev *c = add_pty();
+	uint32_t seen = 0, word;
+	size_t sent = 0, have = 0;
+	uint8_t buf[700];
+	int fd = open_slave(c);
+	ssize_t r;
+
+	until(rec.opened == 1);
+	while (seen < TOTAL / 4) {
+		for (; sent < TOTAL; sent++) {
+			uint8_t byte = (uint8_t)((sent / 4) >> (8 * (sent % 4)));
+
+			if (!char_write(c, &byte, 1))
+				break;
+		}
+		loop_turn(l, 0);
+		r = read(fd, buf + have, sizeof(buf) - have);
+		have += r > 0 ? (size_t)r : 0;
+		for (r = 0; (size_t)r + 4 <= have; r += 4, seen++) {
+			word = get_le32(buf + r);
+			cr_assert_eq(word, seen);
+		}
+		have -= (size_t)r;
+		memmove(buf, buf + r, have);
+	}
+	close(fd);
+}
+
+Test(chardev, test_char_pty_window_size_is_passed_on)
+{
+	struct chardev *c = add_pty();
+	struct winsize w = { .ws_row = 50, .ws_col = 132 };
+	uint16_t cols, rows;
+	int fd = open_slave(c);
+
+	until(rec.opened == 1);
+	cr_assert_eq(ioctl(fd, TIOCSWINSZ, &w), 0);
+	cr_assert_eq(write(fd, "x", 1), 1);
+	until(rec.winsize == 1);
+	char_winsize(c, &cols, &rows);
+	cr_assert_eq(cols, 132);
+	cr_assert_eq(rows, 50);
 	close(fd);
 }
 
@@ -365,4 +452,84 @@ Test(chardev, test_char_pty_path_is_a_link_while_it_lives)
 	cr_assert_str_eq(target, char_filename(c) + 4);
 	cr_assert_eq(char_del(set, "a", &e), 0);
 	cr_assert_lt(access(in_dir("tty"), F_OK), 0);
+}
+
+Test(chardev, test_char_pty_link_of_a_dead_process_is_replaced)
+{
+	char target[64] = "";
+	struct chardev *c;
+
+	cr_assert_eq(symlink("/dev/pts/99999", in_dir("tty")), 0);
+	cr_assert_eq(try_add(&c, "pty,id=a,path=%s", in_dir("tty")), 0, "%s", e.text);
+	cr_assert_gt(readlink(in_dir("tty"), target, sizeof(target) - 1), 0);
+	cr_assert_str_eq(target, char_filename(c) + 4);
+	/* A terminal that is younger than the link: its number was used again. */
+	cr_assert_eq(char_del(set, "a", &e), 0);
+	cr_assert_eq(symlink(target, in_dir("tty")), 0);
+	usleep(20000);
+	cr_assert_eq(try_add(&c, "pty,id=a,path=%s", in_dir("tty")), 0, "%s", e.text);
+}
+
+Test(chardev, test_char_pty_link_of_others_is_left_alone)
+{
+	char target[64] = "";
+	struct chardev *c;
+
+	cr_assert_eq(try_add(&c, "pty,id=a,path=%s", in_dir("tty")), 0, "%s", e.text);
+	cr_assert_eq(try_add(NULL, "pty,id=b,path=%s", in_dir("tty")), -EEXIST);
+	cr_assert_not_null(strstr(e.text, "remove it or choose another path"), "%s", e.text);
+	cr_assert_gt(readlink(in_dir("tty"), target, sizeof(target) - 1), 0);
+	cr_assert_str_eq(target, char_filename(c) + 4);
+	e = (struct err)ERR_INIT;
+	cr_assert_eq(symlink("/etc/passwd", in_dir("foreign")), 0);
+	cr_assert_eq(try_add(NULL, "pty,id=b,path=%s", in_dir("foreign")), -EEXIST);
+	/* What was put in the link's place is not ours to remove. */
+	cr_assert_eq(unlink(in_dir("tty")), 0);
+	cr_assert_eq(symlink("/etc/passwd", in_dir("tty")), 0);
+	cr_assert_eq(char_del(set, "a", &e), 0);
+	cr_assert_eq(readlink(in_dir("tty"), target, sizeof(target)), 11);
+}
+
+/* ---- ringbuf ---- */
+
+Test(chardev, test_char_ringbuf_keeps_the_newest)
+{
+	struct chardev *c, *n;
+	char buf[32] = "";
+
+	cr_assert_eq(try_add(&c, "ringbuf,id=a,size=8"), 0, "%s", e.text);
+	connected(c);
+	cr_assert_eq(char_ringbuf_read(c, buf, sizeof(buf), &e), 0);
+	write_all(c, "abc");
+	cr_assert_eq(char_ringbuf_read(c, buf, 2, &e), 2);
+	cr_assert_arr_eq(buf, "ab", 2);
+	write_all(c, "0123456789");
+	cr_assert_eq(char_ringbuf_read(c, buf, sizeof(buf), &e), 8);
+	cr_assert_arr_eq(buf, "23456789", 8);
+	cr_assert_eq(char_ringbuf_read(c, buf, sizeof(buf), &e), 0);
+	cr_assert_lt(try_add(NULL, "ringbuf,id=b,size=9"), 0);
+	cr_assert_not_null(strstr(e.text, "power of two"), "%s", e.text);
+	e = (struct err)ERR_INIT;
+	cr_assert_eq(try_add(&n, "null,id=n"), 0);
+	cr_assert_eq(char_ringbuf_read(n, buf, 1, &e), -EINVAL);
+	cr_assert_not_null(strstr(e.text, "'n' is a null"), "%s", e.text);
+}
+
+Test(chardev, test_char_ringbuf_input_waits_for_room)
+{
+	static uint8_t big[5000];
+	struct chardev *c;
+
+	cr_assert_eq(try_add(&c, "ringbuf,id=a"), 0, "%s", e.text);
+	connected(c);
+	rec.room = 2;
+	cr_assert_eq(char_ringbuf_write(c, "abcdef", 6, &e), 6);
+	cr_assert_eq(rec.in_len, 2);
+	rec.room = 100;
+	char_accept_input(c);
+	until(rec.in_len == 6);
+	cr_assert_arr_eq(rec.in, "abcdef", 6);
+	rec.room = 0;
+	cr_assert_eq(char_ringbuf_write(c, big, sizeof(big), &e), 4096);
+	cr_assert_eq(char_ringbuf_write(c, big, 1, &e), 0);
 }

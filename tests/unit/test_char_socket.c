@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -223,7 +224,7 @@ Test(charsocket, test_char_socket_bad_descriptors_are_named)
 	cr_assert_eq(try_add(NULL, "socket,id=a,fd=x"), -EINVAL);
 	e = (struct err)ERR_INIT;
 	cr_assert_eq(try_add(NULL, "socket,id=a"), -EINVAL);
-	cr_assert_not_null(strstr(e.text, "needs one of path= and fd="));
+	cr_assert_not_null(strstr(e.text, "needs one of path=, fd="));
 }
 
 static void *dial_later(void *path)
@@ -290,5 +291,135 @@ Test(charsocket, test_char_writers_on_threads_lose_nothing)
 	for (i = 0; i < WRITERS; i++)
 		pthread_join(t[i], NULL);
 	cr_assert_eq(got, WRITERS * PER_WRITER);
+	close(fd);
+}
+
+/* ---- TCP, abstract names ---- */
+
+/* A port of this machine that nobody listens on now. */
+static int tcp_listener(uint16_t *port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	socklen_t len = sizeof(a);
+
+	cr_assert_eq(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+	*port = ntohs(a.sin_port);
+	return fd;
+}
+
+Test(charsocket, test_char_socket_tcp_client_connects_and_reconnects)
+{
+	uint16_t port;
+	int s = tcp_listener(&port), fd;
+	struct chardev *c;
+	char want[64];
+
+	cr_assert_eq(try_add(&c, "socket,id=a,host=127.0.0.1,port=%u,reconnect=1,nodelay=on",
+			     port), 0, "%s", e.text);
+	connected(c);
+	turns(3);
+	cr_assert_eq(rec.opened, 0);	/* refused: nobody listens yet */
+	cr_assert_eq(listen(s, 1), 0);
+	until(rec.opened == 1);
+	snprintf(want, sizeof(want), "tcp:127.0.0.1:%u", port);
+	cr_assert_str_eq(char_filename(c), want);
+	fd = accept(s, NULL, NULL);
+	write_all(c, "one");
+	read_expect(fd, "one");
+	close(fd);
+	until(rec.opened == 2);
+	close(s);
+}
+
+Test(charsocket, test_char_socket_tcp_server_serves)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	uint16_t port;
+	int fd = tcp_listener(&port);
+	struct chardev *c;
+
+	close(fd);
+	cr_assert_eq(try_add(&c, "socket,id=a,host=127.0.0.1,port=%u,server=on,wait=off,ipv4=on",
+			     port), 0, "%s", e.text);
+	connected(c);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	a.sin_port = htons(port);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	until(rec.opened == 1);
+	cr_assert_eq(write(fd, "in", 2), 2);
+	until(rec.in_len == 2);
+	close(fd);
+}
+
+Test(charsocket, test_char_socket_tcp_mistakes_are_named)
+{
+	uint16_t port;
+	int fd = tcp_listener(&port);
+	char text[64];
+
+	cr_assert_eq(try_add(NULL, "socket,id=a,host=127.0.0.1,port=%u", port), -ECONNREFUSED);
+	snprintf(text, sizeof(text), "cannot connect to '127.0.0.1:%u'", port);
+	cr_assert_not_null(strstr(e.text, text), "%s", e.text);
+	e = (struct err)ERR_INIT;
+	cr_assert_lt(try_add(NULL, "socket,id=a,host=127.0.0.1"), 0);
+	cr_assert_not_null(strstr(e.text, "needs port="), "%s", e.text);
+	e = (struct err)ERR_INIT;
+	cr_assert_lt(try_add(NULL, "socket,id=a,host=127.0.0.1,port=none-such"), 0);
+	cr_assert_not_null(strstr(e.text, "port 'none-such'"), "%s", e.text);
+	e = (struct err)ERR_INIT;
+	cr_assert_lt(try_add(NULL, "socket,id=a,host=h,port=1,path=/x"), 0);
+	cr_assert_not_null(strstr(e.text, "needs one of"), "%s", e.text);
+	close(fd);
+}
+
+Test(charsocket, test_char_socket_legacy_tcp_form)
+{
+	uint16_t port;
+	int fd = tcp_listener(&port);
+	struct chardev *c;
+	char spec[64];
+
+	close(fd);
+	snprintf(spec, sizeof(spec), "tcp:[127.0.0.1]:%u,server=on,wait=off", port);
+	cr_assert_eq(char_add_legacy(set, spec, "s0", &c, &e), 0, "%s", e.text);
+	snprintf(spec, sizeof(spec), "disconnected:tcp:127.0.0.1:%u,server=on", port);
+	cr_assert_str_eq(char_filename(c), spec);
+	cr_assert_lt(char_add_legacy(set, "tcp:nowhere", "s1", &c, &e), 0);
+	cr_assert_not_null(strstr(e.text, "needs a port"), "%s", e.text);
+}
+
+Test(charsocket, test_char_socket_abstract_name)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	char name[64];
+	size_t len;
+
+	len = (size_t)snprintf(name, sizeof(name), "roost-test-%d", getpid());
+	cr_assert_eq(try_add(NULL, "socket,id=a,path=%s,abstract=on,server=on,wait=off", name),
+		     0, "%s", e.text);
+	memcpy(a.sun_path + 1, name, len);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&a,
+			     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)), 0);
+	cr_assert_lt(access(name, F_OK), 0);
+	close(fd);
+}
+
+Test(charsocket, test_char_socket_replay_reaches_the_next_client)
+{
+	struct chardev *c;
+	int fd;
+
+	cr_assert_eq(try_add(&c, "socket,id=a,path=%s,server=on,wait=off,replay=4k",
+			     in_dir("s")), 0, "%s", e.text);
+	connected(c);
+	write_all(c, "boot");
+	fd = dial(in_dir("s"));
+	until(rec.opened == 1);
+	read_expect(fd, "boot");
 	close(fd);
 }

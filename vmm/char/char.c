@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "vmm/base/json.h"
@@ -20,7 +21,7 @@
 
 const struct char_driver *const char_drivers[] = {
 	&char_stdio_driver, &char_pty_driver, &char_file_driver,
-	&char_socket_driver, &char_null_driver, NULL
+	&char_socket_driver, &char_null_driver, &char_ringbuf_driver, NULL
 };
 
 const struct prop char_props[] = {
@@ -38,9 +39,11 @@ const struct prop char_props[] = {
 void char_set_open(struct chardev *c, bool open, bool discard)
 {
 	pthread_mutex_lock(&c->lock);
-	c->open = open;
+	if (open && !c->open)
+		char_ring_rewind(&c->out);
+	c->open = c->hold = open;
 	if (!open && discard)
-		char_ring_take(&c->out, c->out.count);
+		char_ring_take(&c->out, char_ring_waiting(&c->out));
 	pthread_mutex_unlock(&c->lock);
 	c->want_out = false;
 	c->escaped = false;
@@ -184,6 +187,8 @@ static int chardev_open(struct chardev *c, const json_t *args, struct err *e)
 		r = open_log(c, e);
 	if (r < 0)
 		return r;
+	char_ring_init(&c->out, c->replay);
+	char_ring_init(&c->log, 0);
 	c->opened = true;
 	return c->drv->open(c, e);
 }
@@ -301,6 +306,37 @@ bool char_is_open(const struct chardev *c)
 	open = m->open;
 	pthread_mutex_unlock(&m->lock);
 	return open;
+}
+
+void char_winsize(const struct chardev *c, uint16_t *cols, uint16_t *rows)
+{
+	struct chardev *m = (struct chardev *)(uintptr_t)c;
+
+	pthread_mutex_lock(&m->lock);
+	*cols = m->cols;
+	*rows = m->rows;
+	pthread_mutex_unlock(&m->lock);
+}
+
+void char_set_winsize(struct chardev *c, uint16_t cols, uint16_t rows)
+{
+	bool changed;
+
+	pthread_mutex_lock(&c->lock);
+	changed = cols != c->cols || rows != c->rows;
+	c->cols = cols;
+	c->rows = rows;
+	pthread_mutex_unlock(&c->lock);
+	if (changed)
+		char_send_event(c, CHAR_WINSIZE);
+}
+
+void char_ask_winsize(struct chardev *c, int fd)
+{
+	struct winsize w;
+
+	if (ioctl(fd, TIOCGWINSZ, &w) == 0)
+		char_set_winsize(c, w.ws_col, w.ws_row);
 }
 
 void char_set_escape(struct char_set *s, void (*cb)(char key, void *arg), void *arg)

@@ -1,12 +1,12 @@
 /*
- * vmm/char/char.h - character back ends: stdio, pty, file, socket, null.
+ * vmm/char/char.h - character back ends: stdio, pty, file, socket and more.
  *
  * A chardev moves bytes between a host descriptor and one front end (a serial
  * port, a QMP monitor). Output that the host side does not take at once is
  * kept in a ring of 64 KiB, and when that is full the front end is told to
  * wait: no thread ever blocks, and nothing is dropped while somebody reads.
- * With nobody there output goes on at full speed: a pty then keeps the last
- * 64 KiB for whoever attaches, a socket keeps nothing.
+ * With nobody there output goes on at full speed. Whoever attaches is shown the
+ * last replay= bytes, delivered before or not: 64 KiB on a pty, none on a socket.
  *
  * Threads: callbacks on the loop the chardev was created on. char_write() and
  * char_writable() may be called from any thread.
@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/prop.h"
@@ -26,7 +27,7 @@
 struct chardev;
 struct char_set;
 
-enum char_event { CHAR_OPENED, CHAR_CLOSED, CHAR_BREAK };
+enum char_event { CHAR_OPENED, CHAR_CLOSED, CHAR_BREAK, CHAR_WINSIZE };
 
 /* What a front end is told; all on the loop, @lock held when not NULL. A front
  * end that connects to a chardev which is open already gets CHAR_OPENED soon.
@@ -41,7 +42,7 @@ struct char_front {
 };
 
 struct char_driver {
-	const char *name;	/* "stdio", "pty", "file", "socket", "null" */
+	const char *name;	/* "stdio", "pty", "file", "socket", … */
 	const char *help;
 	size_t size;
 	const struct prop *props;
@@ -52,6 +53,14 @@ struct char_driver {
 	ssize_t (*write)(struct chardev *c, const struct iovec *iov, int n);
 	/* Input ended (@error 0) or failed, or @output failed. Loop. */
 	void (*hangup)(struct chardev *c, bool output, int error);
+	/*
+	 * For drivers that do it themselves, instead of read and write: the
+	 * front end may have room for input; output is in the ring; is all of
+	 * it gone that can go? Loop.
+	 */
+	void (*accept)(struct chardev *c);
+	void (*pump)(struct chardev *c);
+	bool (*idle)(struct chardev *c);
 };
 
 /* Every driver this build has; NULL-terminated. */
@@ -68,8 +77,8 @@ void char_set_destroy(struct char_set *s);
  * the Ctrl-A escapes and the monitor on it). */
 int char_add(struct char_set *s, const json_t *args, struct chardev **out, struct err *e);
 /* The -serial/-monitor/-qmp shorthand: "stdio", "mon:stdio", "pty", "null",
- * "file:PATH", "unix:PATH[,server=on][,wait=off]", "chardev:ID", "none" (then
- * *out is NULL). @id: what to call it. */
+ * "pty:LINK", "file:PATH", "unix:PATH[,server=on][,wait=off]", "tcp:HOST:PORT",
+ * "chardev:ID", "none" (then *out is NULL). @id: what to call it. */
 int char_add_legacy(struct char_set *s, const char *spec, const char *id,
 		    struct chardev **out, struct err *e);
 struct chardev *char_find(struct char_set *s, const char *id);
@@ -86,6 +95,10 @@ size_t char_write(struct chardev *c, const void *buf, size_t len);
  * inside a callback that the chardev's driver waits for: it happens in a later
  * part of the turn. Loop. */
 void char_hangup(struct chardev *c);
+/* QMP's ringbuf-read and -write: bytes moved, or -EINVAL with @e when @c is no
+ * ringbuf. Writing is short when the front end does not take it. Loop. */
+ssize_t char_ringbuf_read(struct chardev *c, void *buf, size_t len, struct err *e);
+ssize_t char_ringbuf_write(struct chardev *c, const void *buf, size_t len, struct err *e);
 /* The front end has room again: resume can_read/read. Any thread. */
 void char_accept_input(struct chardev *c);
 /* Turn the loop until every server with wait=on has its client. 0, or -EINTR
@@ -100,6 +113,9 @@ const char *char_id(const struct chardev *c);
  * with "disconnected:" in front while a socket has no peer. */
 const char *char_filename(const struct chardev *c);
 bool char_is_open(const struct chardev *c);	/* a peer is there */
+/* Size of the peer's window in characters, 0 where not known; CHAR_WINSIZE says
+ * when it changes. Any thread. */
+void char_winsize(const struct chardev *c, uint16_t *cols, uint16_t *rows);
 
 /*
  * Ctrl-A commands typed on a chardev with mux=on ("mon:" in -serial): x quit,

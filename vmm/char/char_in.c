@@ -24,7 +24,7 @@ static const char help_text[] =
 
 /* ---- the front end ---- */
 
-static size_t front_room(struct chardev *c)
+size_t char_front_room(struct chardev *c)
 {
 	struct char_front *f = c->front;
 	size_t n;
@@ -52,6 +52,20 @@ static void front_read(struct chardev *c, const uint8_t *buf, size_t len)
 		pthread_mutex_unlock(f->lock);
 }
 
+void char_deliver(struct chardev *c, uint8_t *buf, size_t *len)
+{
+	size_t n, done = 0;
+
+	while (done < *len && (n = MIN(char_front_room(c), *len - done))) {
+		front_read(c, buf + done, n);
+		done += n;
+	}
+	if (done) {
+		*len -= done;
+		memmove(buf, buf + done, *len);
+	}
+}
+
 void char_send_event(struct chardev *c, enum char_event ev)
 {
 	struct char_front *f = c->front;
@@ -70,13 +84,7 @@ void char_send_event(struct chardev *c, enum char_event ev)
 /* Hand over what was typed as far as the front end takes it. */
 static void typed_deliver(struct chardev *c)
 {
-	size_t n;
-
-	while (c->typed_len && (n = MIN(front_room(c), c->typed_len))) {
-		front_read(c, c->typed, n);
-		c->typed_len -= n;
-		memmove(c->typed, c->typed + n, c->typed_len);
-	}
+	char_deliver(c, c->typed, &c->typed_len);
 }
 
 /* What is typed ahead beyond the buffer is lost, as on a terminal: reading has
@@ -130,7 +138,7 @@ static void mux_input(struct chardev *c, const uint8_t *buf, size_t len)
 
 static void input(struct chardev *c)
 {
-	size_t room = c->mux ? CHAR_INPUT_BYTES : front_room(c);
+	size_t room = c->mux ? CHAR_INPUT_BYTES : char_front_room(c);
 	uint8_t buf[CHAR_INPUT_BYTES];
 	ssize_t n;
 
@@ -179,8 +187,12 @@ void char_in_work(struct loop_work *w)
 	if (c->announce && c->open)
 		char_send_event(c, CHAR_OPENED);
 	c->announce = false;
+	if (c->drv->accept) {
+		c->drv->accept(c);
+		return;
+	}
 	if (c->mux)
 		typed_deliver(c);
-	c->want_in = c->mux || front_room(c) > 0;
+	c->want_in = c->mux || char_front_room(c) > 0;
 	char_rewatch(c);
 }

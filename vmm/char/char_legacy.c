@@ -1,9 +1,10 @@
 /*
  * vmm/char/char_legacy.c - the short form of -serial and its like.
  * Threads: main loop.
- * Missing: QEMU's vc, tcp:, telnet:, udp:, pipe: and /dev/ttyS0.
+ * Missing: QEMU's vc, telnet:, udp:, pipe: and /dev/ttyS0.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/base/json.h"
@@ -20,6 +21,30 @@ static bool starts(const char *spec, const char *word, const char **rest)
 	return true;
 }
 
+/* "[HOST]:PORT[,k=v...]"; an IPv6 address stands in brackets. */
+static json_t *tcp_args(const char *text, const char *spec, struct err *e)
+{
+	json_t *o = json_from_keyval(text, "host", 0, spec, e);
+	const char *host = json_str(o, "host", ""), *colon = strrchr(host, ':');
+	bool brackets = *host == '[' && colon > host && colon[-1] == ']';
+	char *name;
+
+	if (!o)
+		return NULL;
+	if (!colon) {
+		json_decref(o);
+		err_set(e, -EINVAL, "'%s' needs a port: tcp:HOST:PORT", spec);
+		return NULL;
+	}
+	name = brackets ? strndup(host + 1, (size_t)(colon - host) - 2) :
+		strndup(host, (size_t)(colon - host));
+	json_put_str(o, "backend", "socket");
+	json_put_str(o, "port", colon + 1);
+	json_put_str(o, "host", name ? name : "");
+	free(name);
+	return o;
+}
+
 /* What -chardev would have been given. NULL with @e set. */
 static json_t *legacy_args(const char *spec, struct err *e)
 {
@@ -32,15 +57,21 @@ static json_t *legacy_args(const char *spec, struct err *e)
 			json_put_str(o, "backend", "socket");
 		return o;
 	}
+	if (starts(spec, "tcp", &rest) && rest)
+		return tcp_args(rest, spec, e);
 	if (starts(spec, "file", &rest) && rest && *rest)	/* commas and all */
 		return json_pack("{s:s, s:s}", "backend", "file", "path", rest);
 	if ((!strcmp(spec, "stdio") || !strcmp(spec, "null") || !strcmp(spec, "pty")))
 		return json_pack("{s:s}", "backend", spec);
-	if (starts(spec, "pty", &rest) && rest && *rest)
-		return json_pack("{s:s, s:s}", "backend", "pty", "path", rest);
+	if (starts(spec, "pty", &rest) && rest && *rest) {
+		o = json_from_keyval(rest, "path", 0, spec, e);
+		if (o)
+			json_put_str(o, "backend", "pty");
+		return o;
+	}
 	err_set(e, -EINVAL, "'%s' is no place for a serial port or monitor; use stdio, "
-		"mon:stdio, pty, null, none, file:PATH, unix:PATH,server=on,wait=off "
-		"or chardev:ID", spec);
+		"mon:stdio, pty, null, none, file:PATH, unix:PATH,server=on,wait=off, "
+		"tcp:HOST:PORT or chardev:ID", spec);
 	return NULL;
 }
 

@@ -21,67 +21,99 @@ enum {
 
 /* ---- the ring ---- */
 
+/* A peer that was just shown all of @replay leaves the writer a whole ring. */
+void char_ring_init(struct char_ring *r, size_t replay)
+{
+	r->size = CHAR_RING_BYTES + replay;
+	r->history = replay > 0;
+}
+
 void char_ring_free(struct char_ring *r)
 {
 	free(r->buf);
-	*r = (struct char_ring){ 0 };
+	r->buf = NULL;
 }
 
 size_t char_ring_room(const struct char_ring *r)
 {
-	return CHAR_RING_BYTES - r->count;
+	return r->size - char_ring_waiting(r);
 }
 
 void char_ring_put(struct char_ring *r, const void *buf, size_t len)
 {
-	size_t at = (r->tail + r->count) % CHAR_RING_BYTES;
-	size_t first = MIN(len, CHAR_RING_BYTES - at);
+	size_t at = (size_t)(r->head % r->size);
+	size_t first = MIN(len, r->size - at);
 
 	/* Once per chardev, of a fixed size: here, so that unused ones are
 	 * small. */
 	if (!r->buf)
-		r->buf = xcalloc(1, CHAR_RING_BYTES);
+		r->buf = xcalloc(1, r->size);
 	memcpy(r->buf + at, buf, first);
 	memcpy(r->buf, (const uint8_t *)buf + first, len - first);
-	r->count += len;
+	r->head += len;
 }
 
 /* The newest bytes stay. */
 static void ring_put_over(struct char_ring *r, const uint8_t *buf, size_t len)
 {
-	if (len > CHAR_RING_BYTES) {
-		buf += len - CHAR_RING_BYTES;
-		len = CHAR_RING_BYTES;
+	size_t n;
+
+	for (; len; buf += n, len -= n) {
+		n = MIN(len, (size_t)CHAR_RING_BYTES);
+		char_ring_put(r, buf, n);
+		r->sent = MAX(r->sent, char_ring_oldest(r));
 	}
-	if (len > char_ring_room(r))
-		char_ring_take(r, len - char_ring_room(r));
-	char_ring_put(r, buf, len);
+}
+
+size_t char_ring_copy(const struct char_ring *r, uint64_t pos, void *buf, size_t len)
+{
+	size_t at = (size_t)(pos % r->size), first;
+
+	len = MIN(len, (size_t)(r->head - pos));
+	first = MIN(len, r->size - at);
+	if (len) {
+		memcpy(buf, r->buf + at, first);
+		memcpy((uint8_t *)buf + first, r->buf, len - first);
+	}
+	return len;
 }
 
 int char_ring_peek(const struct char_ring *r, struct iovec iov[2])
 {
-	size_t first = MIN(r->count, CHAR_RING_BYTES - r->tail);
+	size_t n = char_ring_waiting(r), at = (size_t)(r->sent % r->size);
+	size_t first = MIN(n, r->size - at);
 
-	if (!r->count)
+	if (!n)
 		return 0;
-	iov[0] = (struct iovec){ r->buf + r->tail, first };
-	iov[1] = (struct iovec){ r->buf, r->count - first };
+	iov[0] = (struct iovec){ r->buf + at, first };
+	iov[1] = (struct iovec){ r->buf, n - first };
 	return iov[1].iov_len ? 2 : 1;
 }
 
 void char_ring_take(struct char_ring *r, size_t len)
 {
-	r->count -= len;
+	r->sent += len;
 	/* An empty ring starts over: little output touches few pages. */
-	r->tail = r->count ? (r->tail + len) % CHAR_RING_BYTES : 0;
+	if (!r->history && r->sent == r->head)
+		r->sent = r->head = 0;
+}
+
+uint64_t char_ring_oldest(const struct char_ring *r)
+{
+	return r->history ? r->head - MIN(r->head, r->size - CHAR_RING_BYTES) : r->sent;
+}
+
+void char_ring_rewind(struct char_ring *r)
+{
+	r->sent = char_ring_oldest(r);
 }
 
 /* ---- writers ---- */
 
-/* Output has a way out: a peer, or a file. */
+/* Output has a way out that takes all of it: a peer, or a file. */
 static bool has_sink(const struct chardev *c)
 {
-	return c->open || c->out_aio.fd >= 0;
+	return c->hold || c->out_aio.fd >= 0;
 }
 
 size_t char_write(struct chardev *c, const void *buf, size_t len)
@@ -99,11 +131,11 @@ size_t char_write(struct chardev *c, const void *buf, size_t len)
 		char_ring_put(&c->log, buf, n);
 	if (n && has_sink(c))
 		char_ring_put(&c->out, buf, n);
-	else if (n && c->keep)
+	else if (n && c->replay)
 		ring_put_over(&c->out, buf, n);
 	if (n < len)
 		c->starved = true;
-	post = has_sink(c) || logged;
+	post = has_sink(c) || c->open || logged;
 	pthread_mutex_unlock(&c->lock);
 	if (post)
 		loop_post(c->loop, &c->out_work);
@@ -161,7 +193,7 @@ static void aio_fail(struct char_aio *a, int error)
 			 strerror(error));
 	a->failed = true;
 	pthread_mutex_lock(&a->c->lock);
-	char_ring_take(a->ring, a->ring->count);
+	char_ring_take(a->ring, char_ring_waiting(a->ring));
 	pthread_mutex_unlock(&a->c->lock);
 }
 
@@ -242,7 +274,9 @@ void char_out_work(struct loop_work *w)
 		return;
 	}
 	aio_pump(&c->log_aio);
-	if (c->out_aio.fd >= 0)
+	if (c->drv->pump)
+		c->drv->pump(c);
+	else if (c->out_aio.fd >= 0)
 		aio_pump(&c->out_aio);
 	else if (!c->want_out)	/* else the watch says when */
 		peer_pump(c);
@@ -260,8 +294,10 @@ bool char_out_idle(struct chardev *c)
 {
 	bool idle;
 
+	if (c->drv->idle && !c->drv->idle(c))
+		return false;
 	pthread_mutex_lock(&c->lock);
-	idle = (!has_sink(c) || !c->out.count) && !c->log.count;
+	idle = (!has_sink(c) || !char_ring_waiting(&c->out)) && !char_ring_waiting(&c->log);
 	pthread_mutex_unlock(&c->lock);
 	return idle;
 }

@@ -9,16 +9,24 @@
 
 #include "vmm/char/char.h"
 
-#define CHAR_RING_BYTES	65536u	/* power of two; a minute of 9600 baud */
+#define CHAR_RING_BYTES	65536u	/* a minute of 9600 baud */
+#define CHAR_REPLAY_MAX	(16ull << 20)	/* memory an unread console may cost */
 #define CHAR_INPUT_BYTES 4096u	/* one read; and typed ahead on a mux */
 
 enum char_fd_kind { CHAR_FD_PLAIN, CHAR_FD_PIPE, CHAR_FD_SOCKET };
 
-/* Bytes waiting for the host. The buffer comes with the first byte. */
+/*
+ * Bytes on their way to the host, and behind them those that went already: a
+ * ring of @size bytes of a stream. Positions count the stream's bytes. What
+ * waits is [sent, head); what can be shown again starts at char_ring_oldest()
+ * and leaves at least CHAR_RING_BYTES for new ones. The buffer comes with the first byte.
+ */
 struct char_ring {
 	uint8_t *buf;
-	size_t tail;		/* of the oldest byte */
-	size_t count;
+	size_t size;
+	bool history;		/* bytes that went can be asked for again */
+	uint64_t head;		/* end of the stream */
+	uint64_t sent;		/* the next byte to go */
 };
 
 /* A ring on its way to a descriptor by asynchronous writes. */
@@ -50,10 +58,13 @@ struct chardev {
 	struct char_ring out;
 	struct char_ring log;
 	bool open;		/* a peer is there; changed on the loop only */
+	bool hold;		/* a peer gets every byte: what waits stays */
 	bool starved;		/* a write was short: writable() is owed */
+	uint16_t cols, rows;	/* the peer's window, 0: not known */
 
+	/* set-up */
+	uint64_t replay;	/* driver: bytes shown to a peer that comes */
 	/* loop */
-	bool keep;		/* driver: without a peer keep the newest output */
 	bool waiting;		/* driver: char_wait() waits for a peer */
 	struct char_front *front;
 	struct loop_work out_work, in_work;
@@ -82,11 +93,22 @@ struct char_set {
 
 /* ---- char_out.c ---- */
 
+void char_ring_init(struct char_ring *r, size_t replay);
 void char_ring_free(struct char_ring *r);
+/* Bytes that can be added without losing one that waits. */
 size_t char_ring_room(const struct char_ring *r);
+static inline size_t char_ring_waiting(const struct char_ring *r)
+{
+	return (size_t)(r->head - r->sent);
+}
+uint64_t char_ring_oldest(const struct char_ring *r);
+/* The oldest bytes are the next to go. */
+void char_ring_rewind(struct char_ring *r);
+/* Copy up to @len bytes from position @pos on, which is in the ring. */
+size_t char_ring_copy(const struct char_ring *r, uint64_t pos, void *buf, size_t len);
 /* The caller made sure of the room. */
 void char_ring_put(struct char_ring *r, const void *buf, size_t len);
-/* Oldest bytes first as up to two pieces; returns how many. */
+/* What waits as up to two pieces, oldest first; returns how many. */
 int char_ring_peek(const struct char_ring *r, struct iovec iov[2]);
 void char_ring_take(struct char_ring *r, size_t len);
 
@@ -106,6 +128,11 @@ void char_rewatch(struct chardev *c);
 
 /* ---- char_in.c ---- */
 
+/* Bytes the front end takes now. */
+size_t char_front_room(struct chardev *c);
+/* Hand over what the front end takes of @buf's *len bytes; the rest moves to
+ * the front. */
+void char_deliver(struct chardev *c, uint8_t *buf, size_t *len);
 void char_in_work(struct loop_work *w);
 void char_in_watch(struct loop_fd *w, uint32_t revents);
 void char_out_watch(struct loop_fd *w, uint32_t revents);
@@ -129,7 +156,17 @@ void char_set_filename(struct chardev *c, const char *fmt, ...)
 ssize_t char_fd_read(struct chardev *c, void *buf, size_t len);
 ssize_t char_fd_write(struct chardev *c, const struct iovec *iov, int n);
 
+/* The peer's window has this size; tells the front end when that is new. */
+void char_set_winsize(struct chardev *c, uint16_t cols, uint16_t rows);
+/* The same, asked of terminal @fd; nothing happens when it is none. */
+void char_ask_winsize(struct chardev *c, int fd);
+
+/* A property row for drivers whose peers come and go. */
+#define CHAR_PROP_REPLAY(st, def) \
+	PROP_SIZE(st, c.replay, "replay", 0, CHAR_REPLAY_MAX, def, \
+		  "output that is kept and shown to whoever attaches", .unit = "bytes")
+
 extern const struct char_driver char_stdio_driver, char_pty_driver,
-	char_file_driver, char_socket_driver, char_null_driver;
+	char_file_driver, char_socket_driver, char_null_driver, char_ringbuf_driver;
 
 #endif

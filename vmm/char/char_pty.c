@@ -4,8 +4,11 @@
  * Missing: nothing known.
  *
  * While nobody has the slave open the master reports POLLHUP all the time, so
- * it is not watched then; inotify tells when the slave is opened. Output of
- * that time stays in the ring, the newest 64 KiB of it.
+ * it is not watched then; inotify tells when the slave is opened. Each reader
+ * that comes when none is there is shown the last replay= bytes first.
+ *
+ * A change of the window's size is seen with the next input: Linux tells only
+ * the processes whose controlling terminal it is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -36,6 +40,7 @@ struct char_pty {
 static const struct prop pty_props[] = {
 	PROP_STR(struct char_pty, path, "path", NULL,
 		 "symbolic link to make to the terminal's device"),
+	CHAR_PROP_REPLAY(struct char_pty, CHAR_RING_BYTES),
 	PROP_END
 };
 
@@ -53,6 +58,7 @@ static void pty_attach(struct char_pty *p)
 	if (char_watch(&p->c, p->master, p->master) < 0)
 		return;		/* out of memory: the next open tries again */
 	char_set_open(&p->c, true, false);
+	char_ask_winsize(&p->c, p->master);
 }
 
 static void probe_cb(struct loop_timer *t)
@@ -84,6 +90,12 @@ static void pty_hangup(struct chardev *c, bool output, int error)
 	char_set_open(c, false, false);
 	if (p->opened.fd < 0)
 		loop_timer_arm(&p->probe, clock_ns() + PROBE_NS);
+}
+
+static ssize_t pty_read(struct chardev *c, void *buf, size_t len)
+{
+	char_ask_winsize(c, c->in.fd);
+	return char_fd_read(c, buf, len);
 }
 
 /* ---- life ---- */
@@ -132,15 +144,54 @@ static int pty_watch_slave(struct char_pty *p)
 	return loop_fd_add(p->c.loop, &p->opened);
 }
 
+/*
+ * Links we make are younger than the terminal they lead to. One that leads
+ * nowhere, or to a terminal that came after it (numbers are used again), was
+ * left by a process that was killed.
+ */
+static bool link_is_stale(const char *path)
+{
+	char target[64];
+	struct stat link, tty;
+	ssize_t n = readlink(path, target, sizeof(target) - 1);
+
+	if (n < 0 || lstat(path, &link) < 0)
+		return false;
+	target[n] = '\0';
+	if (strncmp(target, "/dev/pts/", 9))
+		return false;
+	if (stat(target, &tty) < 0)
+		return errno == ENOENT;
+	return tty.st_ctim.tv_sec > link.st_ctim.tv_sec ||
+		(tty.st_ctim.tv_sec == link.st_ctim.tv_sec &&
+		 tty.st_ctim.tv_nsec > link.st_ctim.tv_nsec);
+}
+
 static int pty_link(struct char_pty *p, struct err *e)
 {
 	if (!p->path)
 		return 0;
-	if (symlink(p->slave, p->path) < 0)
-		return err_sys(e, -errno, "chardev '%s': cannot make the link '%s'",
+	if (link_is_stale(p->path))
+		unlink(p->path);
+	if (symlink(p->slave, p->path) == 0) {
+		p->linked = true;
+		return 0;
+	}
+	if (errno == EEXIST)
+		return err_set(e, -EEXIST, "chardev '%s': '%s' exists and is no link that a "
+			       "dead process left; remove it or choose another path",
 			       p->c.id, p->path);
-	p->linked = true;
-	return 0;
+	return err_sys(e, -errno, "chardev '%s': cannot make the link '%s'", p->c.id, p->path);
+}
+
+/* Somebody may have put another in its place. */
+static void pty_unlink(const struct char_pty *p)
+{
+	char target[sizeof(p->slave)];
+	ssize_t n = readlink(p->path, target, sizeof(target));
+
+	if (n == (ssize_t)strlen(p->slave) && !memcmp(target, p->slave, (size_t)n))
+		unlink(p->path);
 }
 
 static int pty_open(struct chardev *c, struct err *e)
@@ -151,7 +202,6 @@ static int pty_open(struct chardev *c, struct err *e)
 	p->master = -1;
 	p->opened = (struct loop_fd){ .fd = -1, .cb = opened_cb };
 	loop_timer_init(c->loop, &p->probe, probe_cb, NULL);
-	c->keep = true;
 	r = pty_make(p);
 	if (r >= 0)
 		r = pty_watch_slave(p);
@@ -175,12 +225,12 @@ static void pty_close(struct chardev *c)
 	char_unwatch(c);
 	fd_close(&p->master);
 	if (p->linked)
-		unlink(p->path);
+		pty_unlink(p);
 }
 
 const struct char_driver char_pty_driver = {
 	.name = "pty", .help = "a pseudo terminal of the host",
 	.size = sizeof(struct char_pty), .props = pty_props,
 	.open = pty_open, .close = pty_close,
-	.read = char_fd_read, .write = char_fd_write, .hangup = pty_hangup,
+	.read = pty_read, .write = char_fd_write, .hangup = pty_hangup,
 };

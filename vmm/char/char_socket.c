@@ -1,43 +1,62 @@
 /*
  * vmm/char/char_socket.c - a stream socket, as server or client.
  * Threads: loop.
- * Missing: TCP by host and port (an inherited TCP socket works), TLS, telnet.
+ * Missing: TLS, telnet, websocket.
  *
  * A server has one client at a time; the next waits in the backlog until the
  * present one goes.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
+#include "vmm/char/char_addr.h"
 #include "vmm/char/char_priv.h"
 
 #define ACCEPT_RETRY_NS	NS_PER_SEC	/* out of descriptors and the like */
+#define CONNECT_MS	5000	/* before the guest runs; QEMU waits for ever */
 
 struct char_socket {
 	struct chardev c;	/* first */
 	char *path;
+	bool abstract, tight;	/* the path is no file's */
+	char *host, *port;
+	bool ipv4, ipv6;
+	bool nodelay;
+	bool telnet;
 	char *fd_prop;
 	bool server;
 	bool wait;
 	bool nowait;		/* the old spelling of wait=off */
 	uint32_t reconnect;	/* seconds, 0: never */
-	struct loop_fd listen;	/* fd -1: a client */
+	struct char_addr addr;	/* not with fd= */
+	struct loop_fd listen;	/* a client's: while it connects; fd -1: neither */
 	int conn;		/* -1: none */
 	struct loop_timer retry;	/* reconnect, or accept again */
-	bool bound;		/* the path is ours to remove */
+	bool bound;		/* addr.path is ours to remove */
 };
 
 static const struct prop socket_props[] = {
 	PROP_STR(struct char_socket, path, "path", NULL, "path of the unix socket"),
+	PROP_BOOL(struct char_socket, abstract, "abstract", false,
+		  "the path is a name in Linux's abstract namespace"),
+	PROP_BOOL(struct char_socket, tight, "tight", true,
+		  "an abstract name is not filled up with zero bytes"),
+	PROP_STR(struct char_socket, host, "host", NULL,
+		 "host name or address for TCP; a server's may be empty"),
+	PROP_STR(struct char_socket, port, "port", NULL, "port number or service for TCP"),
+	PROP_BOOL(struct char_socket, ipv4, "ipv4", false, "IPv4 only"),
+	PROP_BOOL(struct char_socket, ipv6, "ipv6", false, "IPv6 only"),
+	PROP_BOOL(struct char_socket, nodelay, "nodelay", false,
+		  "TCP sends small pieces at once"),
+	PROP_BOOL(struct char_socket, telnet, "telnet", false,
+		  "telnet protocol; there is none, so only off", .flags = PROP_HIDDEN),
 	PROP_STR(struct char_socket, fd_prop, "fd", NULL,
 		 "number of an inherited socket, listening or connected"),
 	PROP_BOOL(struct char_socket, server, "server", false,
@@ -49,6 +68,7 @@ static const struct prop socket_props[] = {
 	PROP_U32(struct char_socket, reconnect, "reconnect", 0, 3600, 0,
 		 "a client connects again this long after losing its peer, 0 for never",
 		 .unit = "s"),
+	CHAR_PROP_REPLAY(struct char_socket, 0),
 	PROP_END
 };
 
@@ -56,95 +76,30 @@ static void name_it(struct char_socket *s)
 {
 	const char *off = s->conn < 0 ? "disconnected:" : "";
 
-	if (s->path)
-		char_set_filename(&s->c, "%sunix:%s%s", off, s->path,
-				  s->server ? ",server=on" : "");
-	else
+	if (s->fd_prop)
 		char_set_filename(&s->c, "%sfd:%s%s", off, s->fd_prop,
 				  s->server ? ",server=on" : "");
-}
-
-/* ---- addresses ---- */
-
-static int unix_address(struct char_socket *s, struct sockaddr_un *a, struct err *e)
-{
-	size_t len = strlen(s->path);
-
-	if (len >= sizeof(a->sun_path))
-		return err_set(e, -ENAMETOOLONG, "chardev '%s': socket path '%s' has %zu "
-			       "characters; at most %zu are possible", s->c.id, s->path,
-			       len, sizeof(a->sun_path) - 1);
-	memset(a, 0, sizeof(*a));
-	a->sun_family = AF_UNIX;
-	memcpy(a->sun_path, s->path, len);
-	return 0;
-}
-
-static int unix_socket(void)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	return fd < 0 ? -errno : fd;
-}
-
-/* Something is at the path. A socket that nobody listens on is what a killed
- * process left: it goes. Anything else stays. */
-static int clear_path(struct char_socket *s, const struct sockaddr_un *a, struct err *e)
-{
-	struct stat st;
-	int fd, r;
-
-	if (lstat(s->path, &st) < 0)
-		return 0;
-	if (!S_ISSOCK(st.st_mode))
-		return err_set(e, -EEXIST, "chardev '%s': '%s' exists and is no socket; "
-			       "remove it or choose another path", s->c.id, s->path);
-	fd = unix_socket();
-	if (fd < 0)
-		return err_sys(e, fd, "chardev '%s': socket", s->c.id);
-	r = connect(fd, (const struct sockaddr *)a, sizeof(*a)) < 0 ? errno : 0;
-	close(fd);
-	if (r != ECONNREFUSED)
-		return err_set(e, -EADDRINUSE, "chardev '%s': another process listens on "
-			       "'%s'; choose another path", s->c.id, s->path);
-	unlink(s->path);
-	return 0;
-}
-
-static int listen_on_path(struct char_socket *s, struct err *e)
-{
-	struct sockaddr_un a;
-	int r = unix_address(s, &a, e);
-
-	if (r >= 0)
-		r = clear_path(s, &a, e);
-	if (r < 0)
-		return r;
-	s->listen.fd = unix_socket();
-	if (s->listen.fd < 0)
-		return err_sys(e, s->listen.fd, "chardev '%s': socket", s->c.id);
-	if (bind(s->listen.fd, (struct sockaddr *)&a, sizeof(a)) < 0)
-		return err_sys(e, -errno, "chardev '%s': cannot make the socket '%s'",
-			       s->c.id, s->path);
-	s->bound = true;
-	if (listen(s->listen.fd, 1) < 0)
-		return err_sys(e, -errno, "chardev '%s': cannot listen on '%s'",
-			       s->c.id, s->path);
-	return 0;
+	else
+		char_set_filename(&s->c, "%s%s:%s%s", off, s->path ? "unix" : "tcp",
+				  s->path ? s->path : s->addr.text,
+				  s->server ? ",server=on" : "");
 }
 
 /* ---- peers ---- */
 
 static int peer_attach(struct char_socket *s, int fd)
 {
-	int r;
+	int r, one = 1;
 
 	s->conn = fd;
 	name_it(s);
+	if (s->nodelay)		/* fails on what is not TCP, harmlessly */
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	r = char_watch(&s->c, fd, fd);
 	if (r < 0)
 		return r;
-	loop_fd_mod(&s->listen, 0);
+	if (s->server)
+		loop_fd_mod(&s->listen, 0);
 	char_set_open(&s->c, true, false);
 	return 0;
 }
@@ -156,7 +111,8 @@ static void peer_detach(struct char_socket *s)
 	char_unwatch(&s->c);
 	fd_close(&s->conn);
 	name_it(s);
-	loop_fd_mod(&s->listen, POLLIN);
+	if (s->server)
+		loop_fd_mod(&s->listen, POLLIN);
 	if (was_open)
 		char_set_open(&s->c, false, true);
 	if (!s->server && s->reconnect)
@@ -185,24 +141,69 @@ static void accept_cb(struct loop_fd *w, uint32_t revents)
 		peer_detach(s);
 }
 
+/* @fd, taken over, is connected or failed to. */
+static int connected(struct char_socket *s, int fd)
+{
+	socklen_t len = sizeof(int);
+	int error = 0, r;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		error = errno;
+	if (!error) {
+		r = peer_attach(s, fd);
+		if (r < 0)
+			peer_detach(s);		/* closes it */
+		return r;
+	}
+	close(fd);
+	return -error;
+}
+
+/* A connection of reconnect='s is made or refused. */
+static void connect_cb(struct loop_fd *w, uint32_t revents)
+{
+	struct char_socket *s = container_of(w, struct char_socket, listen);
+	int fd = w->fd;
+
+	loop_fd_del(w);
+	w->fd = -1;
+	if (connected(s, fd) < 0)
+		peer_detach(s);		/* arms the timer again */
+}
+
+/* Without waiting; try again later when it fails. */
+static void client_reconnect(struct char_socket *s)
+{
+	bool pending;
+	int fd = char_addr_connect(&s->addr, &pending);
+
+	if (fd >= 0 && pending) {
+		s->listen = (struct loop_fd){ .fd = fd, .events = POLLOUT, .cb = connect_cb };
+		if (loop_fd_add(s->c.loop, &s->listen) == 0)
+			return;
+		fd_close(&s->listen.fd);
+		fd = -1;
+	}
+	if (fd < 0 || connected(s, fd) < 0)
+		peer_detach(s);
+}
+
 static int client_connect(struct char_socket *s, struct err *e)
 {
-	struct sockaddr_un a;
-	int fd, r = unix_address(s, &a, e);
+	struct pollfd pfd = { .events = POLLOUT };
+	bool pending;
+	int fd = char_addr_connect(&s->addr, &pending), r = fd;
 
-	if (r < 0)
-		return r;
-	fd = unix_socket();
-	if (fd < 0)
-		return err_sys(e, fd, "chardev '%s': socket", s->c.id);
-	/* A unix socket connects at once or not at all (EAGAIN: backlog full). */
-	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
-		r = -errno;
-		close(fd);
-		return err_sys(e, r, "chardev '%s': cannot connect to '%s'", s->c.id, s->path);
+	pfd.fd = fd;
+	if (fd >= 0) {
+		r = pending && poll(&pfd, 1, CONNECT_MS) == 0 ? -ETIMEDOUT : 0;
+		if (r < 0)
+			close(fd);
+		else
+			r = connected(s, fd);
 	}
-	r = peer_attach(s, fd);
-	return r < 0 ? err_sys(e, r, "chardev '%s'", s->c.id) : 0;
+	return r < 0 ? err_sys(e, r, "chardev '%s': cannot connect to '%s'", s->c.id,
+			       s->addr.text) : 0;
 }
 
 static void retry_cb(struct loop_timer *t)
@@ -211,8 +212,8 @@ static void retry_cb(struct loop_timer *t)
 
 	if (s->server)
 		loop_fd_mod(&s->listen, s->conn < 0 ? POLLIN : 0);
-	else if (s->conn < 0 && client_connect(s, NULL) < 0)
-		peer_detach(s);	/* arms the timer again */
+	else if (s->conn < 0)
+		client_reconnect(s);
 }
 
 /* ---- life ---- */
@@ -249,11 +250,56 @@ static int inherit(struct char_socket *s, struct err *e)
 
 static int socket_check(struct char_socket *s, struct err *e)
 {
-	if (!s->path == !s->fd_prop)
-		return err_set(e, -EINVAL, "chardev '%s' needs one of path= and fd=", s->c.id);
+	if (!!s->path + !!s->fd_prop + (s->host || s->port) != 1)
+		return err_set(e, -EINVAL, "chardev '%s' needs one of path=, fd= and "
+			       "host=,port=", s->c.id);
+	if (s->host && !s->port)
+		return err_set(e, -EINVAL, "chardev '%s': host=%s needs port= as well",
+			       s->c.id, s->host);
+	if (s->telnet)
+		return err_set(e, -EINVAL, "chardev '%s': telnet=on is not supported; use a "
+			       "client that sends plain bytes", s->c.id);
 	if (s->server && s->reconnect)
 		return err_set(e, -EINVAL, "chardev '%s': reconnect= is for clients; leave "
 			       "out server=on", s->c.id);
+	if (s->fd_prop && s->reconnect)
+		return err_set(e, -EINVAL, "chardev '%s': an inherited socket cannot "
+			       "reconnect; leave out reconnect=", s->c.id);
+	return 0;
+}
+
+static int make_address(struct char_socket *s, struct err *e)
+{
+	int family = s->ipv4 == s->ipv6 ? AF_UNSPEC : s->ipv4 ? AF_INET : AF_INET6;
+
+	if (s->fd_prop)
+		return 0;
+	if (s->path)
+		return char_addr_unix(&s->addr, s->c.id, s->path, s->abstract, s->tight, e);
+	return char_addr_inet(&s->addr, s->c.id, s->host ? s->host : "", s->port, s->server,
+			      family, e);
+}
+
+static int listen_there(struct char_socket *s, struct err *e)
+{
+	int fd = char_addr_listen(&s->addr, s->c.id, 1, 0, e);
+
+	if (fd < 0)
+		return fd;
+	s->listen.fd = fd;
+	s->bound = s->addr.path != NULL;
+	return 0;
+}
+
+static int open_endpoint(struct char_socket *s, struct err *e)
+{
+	if (s->fd_prop)
+		return inherit(s, e);
+	if (s->server)
+		return listen_there(s, e);
+	if (!s->reconnect)
+		return client_connect(s, e);
+	client_reconnect(s);		/* the server may come later */
 	return 0;
 }
 
@@ -265,16 +311,10 @@ static int socket_open(struct chardev *c, struct err *e)
 	s->conn = -1;
 	s->listen = (struct loop_fd){ .fd = -1, .events = POLLIN, .cb = accept_cb };
 	loop_timer_init(c->loop, &s->retry, retry_cb, NULL);
-	if (r < 0)
-		return r;
-	if (s->fd_prop)
-		r = inherit(s, e);
-	else if (s->server)
-		r = listen_on_path(s, e);
-	else if (!s->reconnect)
-		r = client_connect(s, e);
-	else if (client_connect(s, NULL) < 0)
-		peer_detach(s);		/* the server may come later */
+	if (r >= 0)
+		r = make_address(s, e);
+	if (r >= 0)
+		r = open_endpoint(s, e);
 	if (r < 0)
 		return r;
 	name_it(s);
@@ -295,11 +335,11 @@ static void socket_close(struct chardev *c)
 	char_unwatch(c);
 	fd_close(&s->conn);
 	if (s->bound)
-		unlink(s->path);
+		unlink(s->addr.path);
 }
 
 const struct char_driver char_socket_driver = {
-	.name = "socket", .help = "a unix stream socket, or an inherited socket",
+	.name = "socket", .help = "a unix or TCP socket, made here or inherited",
 	.size = sizeof(struct char_socket), .props = socket_props,
 	.open = socket_open, .close = socket_close,
 	.read = char_fd_read, .write = char_fd_write, .hangup = socket_hangup,

@@ -102,6 +102,7 @@ static int stdio_open(struct chardev *c, struct err *e)
 		s->has_term = char_term_enter(STDIN_FILENO, signals) == 0;
 	}
 	char_set_open(c, s->out >= 0 || c->out_aio.fd >= 0 || s->in >= 0, false);
+	char_ask_winsize(c, STDIN_FILENO);
 	return 0;
 }
 
@@ -116,6 +117,12 @@ static void stdio_close(struct chardev *c)
 	fd_close(&s->out);
 	if (s->claimed)
 		atomic_flag_clear(&stdio_taken);
+}
+
+static ssize_t stdio_read(struct chardev *c, void *buf, size_t len)
+{
+	char_ask_winsize(c, c->in.fd);
+	return char_fd_read(c, buf, len);
 }
 
 static ssize_t stdio_write(struct chardev *c, const struct iovec *iov, int n)
@@ -148,5 +155,5 @@ const struct char_driver char_stdio_driver = {
 	.name = "stdio", .help = "standard input and output of this process",
 	.size = sizeof(struct char_stdio), .props = stdio_props,
 	.open = stdio_open, .close = stdio_close,
-	.read = char_fd_read, .write = stdio_write, .hangup = stdio_hangup,
+	.read = stdio_read, .write = stdio_write, .hangup = stdio_hangup,
 };
