@@ -17,6 +17,7 @@
 #include "vmm/base/util.h"
 #include "vmm/core/kvm.h"
 #include "vmm/core/plug.h"
+#include "vmm/core/object.h"
 #include "vmm/core/vcpu.h"
 #include "vmm/core/vm.h"
 #include "vmm/loop/iothread.h"
@@ -395,6 +396,20 @@ int vm_iothread_add(struct vm *vm, const char *id, const json_t *args, struct er
 	return 0;
 }
 
+void vm_iothread_del(struct vm *vm, struct iothread *t)
+{
+	int i;
+
+	for (i = 0; i < vm->iothread_count && vm->iothread[i] != t; i++)
+		;
+	if (i == vm->iothread_count)
+		return;
+	vm->iothread_count--;
+	memmove(vm->iothread + i, vm->iothread + i + 1,
+		(size_t)(vm->iothread_count - i) * sizeof(*vm->iothread));
+	iothread_destroy(t);
+}
+
 /* ---- the end ---- */
 
 /* Cancel all I/O and wait for it. False when storage hangs: then its buffers
@@ -446,7 +461,8 @@ void vm_destroy(struct vm *vm)
 	destroy_devices(vm);
 	if (vm->machine && vm->machine->fini)
 		vm->machine->fini(vm);
-	for (i = 0; i < vm->iothread_count; i++)
+	vm_object_destroy_all(vm);
+	for (i = 0; i < vm->iothread_count; i++)	/* those without an object */
 		iothread_destroy(vm->iothread[i]);
 	/* Nobody is left to post it; the loop lets go of the struct. */
 	while (atomic_load(&vm->request_work.queued) && loop_turn(vm->main, 0) >= 0)

@@ -26,6 +26,8 @@ struct block_graph;	/* block/: opaque here */
 struct char_set;	/* vmm/char/: opaque here */
 struct net_set;		/* net/: opaque here */
 struct iothread;
+struct vm_object;
+struct vm_object_type;
 struct pci_root;	/* pci/: the machine's root complex, opaque here */
 struct vm;
 
@@ -77,6 +79,16 @@ struct vm_machine_ops {
 	void (*fini)(struct vm *vm);
 };
 
+/* A kind of machine, as query-machines and -machine help show it. */
+struct vm_machine_type {
+	const char *name, *alias;	/* alias: NULL, none */
+	const char *help;
+	uint32_t cpu_max;
+	bool is_default;
+	const char *default_cpu_type;	/* NULL: it has no CPUs */
+	const char *default_ram_id;
+};
+
 struct vm {
 	char *name;
 	uint8_t uuid[16];
@@ -92,6 +104,10 @@ struct vm {
 	struct char_set *chars;
 	struct net_set *nets;
 	const struct dev_type *const *types;	/* dev_list.c, or a test's */
+	const struct vm_object_type *const *object_types;	/* obj_list.c, or NULL */
+	const struct vm_machine_type *const *machine_types;	/* machine_list.c, or NULL */
+	/* query-command-line-options' reply; NULL: no command line. */
+	json_t *(*describe_options)(void);
 	const struct vm_machine_ops *machine;
 	void *machine_arg;
 	json_t *desc;			/* the description it was built from; owned */
@@ -100,6 +116,7 @@ struct vm {
 	uint32_t vcpu_count;
 
 	struct dev *devs;		/* creation order; main loop */
+	struct vm_object *objects;	/* creation order; main loop */
 	struct iothread **iothread;	/* by -object iothread; main loop */
 	int iothread_count;
 
@@ -136,6 +153,7 @@ void vm_destroy(struct vm *vm);
 /* -object iothread. Main loop. */
 struct iothread *vm_iothread_find(struct vm *vm, const char *id);
 int vm_iothread_add(struct vm *vm, const char *id, const json_t *args, struct err *e);
+void vm_iothread_del(struct vm *vm, struct iothread *t);	/* nobody uses it */
 
 /* Main loop. cont from PRELAUNCH, PAUSED or IO_ERROR, no-op when RUNNING;
  * -EINVAL with a sentence where the state does not allow it. The first start

@@ -77,6 +77,18 @@ static int iothread_spawn(struct iothread *t, struct err *e)
 	return 0;
 }
 
+static void apply(void *arg)
+{
+	struct iothread *t = arg;
+
+	loop_set_poll(t->loop, t->poll_max_ns, t->poll_grow, t->poll_shrink);
+}
+
+void iothread_apply(struct iothread *t)
+{
+	loop_call(t->loop, apply, t);
+}
+
 int iothread_create(struct iothread **out, const char *id, const json_t *args,
 		    enum loop_aio aio, struct err *e)
 {

@@ -20,6 +20,8 @@ int iothread_create(struct iothread **out, const char *id, const json_t *args,
 		    enum loop_aio aio, struct err *e);
 /* Stop and join. Nothing may be attached any more. NULL is allowed. */
 void iothread_destroy(struct iothread *t);
+/* After a property was changed: obey it. Main loop. */
+void iothread_apply(struct iothread *t);
 struct loop *iothread_loop(struct iothread *t);
 pid_t iothread_tid(const struct iothread *t);
 const char *iothread_id(const struct iothread *t);

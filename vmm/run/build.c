@@ -18,9 +18,11 @@
 #include "vmm/char/char.h"
 #include "vmm/control/qmp.h"
 #include "vmm/core/vm.h"
-#include "vmm/loop/iothread.h"
+#include "vmm/core/object.h"
 #include "vmm/run/dev_list.h"
 #include "vmm/run/machine.h"
+#include "vmm/run/obj_list.h"
+#include "vmm/run/options.h"
 
 #define SERIAL_PORTS	4
 #define DRAIN_NS	(200 * NS_PER_MS)	/* console output at exit */
@@ -28,9 +30,8 @@
 struct built {
 	struct vm *vm;
 	json_t *desc;			/* vm->desc, borrowed */
-	struct machine *machine;
+	struct machine *machine;	/* NULL: -machine none */
 	struct qmp *qmp;
-	struct mem_backend *mems;
 };
 
 struct vm *built_vm(struct built *b)
@@ -40,38 +41,9 @@ struct vm *built_vm(struct built *b)
 
 /* ---- objects ---- */
 
-static const struct prop *const mem_tables[] = { mem_backend_props, NULL };
-
-static int add_memory_object(struct built *b, const json_t *args, struct err *e)
-{
-	struct mem_backend *m = xcalloc(1, sizeof(*m));
-	const char *id = json_str(args, "id", "?");
-	char what[160];
-
-	snprintf(what, sizeof(what), "-object %s '%s'", json_str(args, "qom-type", ""), id);
-	prop_defaults(mem_tables, m);
-	m->next = b->mems;
-	b->mems = m;
-	for (struct mem_backend *o = m->next; o; o = o->next)
-		if (strcmp(o->id, id) == 0)
-			return err_set(e, -EEXIST, "%s: the id is taken; choose another", what);
-	return prop_apply(mem_tables, m, args, NULL, what, e);
-}
-
 static int add_object(struct built *b, const json_t *args, struct err *e)
 {
-	const char *type = json_str(args, "qom-type", "");
-	const char *id = json_str(args, "id", NULL);
-
-	if (!id)
-		return err_set(e, -EINVAL, "-object %s needs id=", type);
-	if (strcmp(type, "iothread") == 0)
-		return vm_iothread_add(b->vm, id, args, e);
-	if (strcmp(type, "memory-backend-ram") == 0 || strcmp(type, "memory-backend-memfd") == 0 ||
-	    strcmp(type, "memory-backend-file") == 0)
-		return add_memory_object(b, args, e);
-	return err_set(e, -EINVAL, "-object %s: no such object type; roost has iothread, "
-		       "memory-backend-ram, memory-backend-memfd and memory-backend-file", type);
+	return vm_object_add(b->vm, args, e);
 }
 
 /* Call @fn for each element of desc[key]; stops at the first failure. */
@@ -328,6 +300,24 @@ static int check_monitors(struct built *b, struct err *e)
 	return 0;
 }
 
+static int build_machine(struct built *b, struct err *e)
+{
+	int r = machine_create(b->vm, &b->machine, e);
+
+	if (r == 0)
+		r = add_serials(b, e);
+	if (r == 0)
+		r = for_each(b, "devices", add_device, e);
+	return r ? r : machine_finish(b->machine, e);
+}
+
+static int build_none(struct built *b, struct err *e)
+{
+	if (json_array_size(json_object_get(b->desc, "devices")) > 0)
+		return err_set(e, -EINVAL, "-machine none takes no devices and disks");
+	return machine_none_create(b->vm, e);
+}
+
 static int build_all(struct built *b, struct err *e)
 {
 	int r = set_identity(b, e);
@@ -337,13 +327,7 @@ static int build_all(struct built *b, struct err *e)
 	if (r == 0)
 		r = build_backends(b, e);
 	if (r == 0)
-		r = machine_create(b->vm, b->mems, &b->machine, e);
-	if (r == 0)
-		r = add_serials(b, e);
-	if (r == 0)
-		r = for_each(b, "devices", add_device, e);
-	if (r == 0)
-		r = machine_finish(b->machine, e);
+		r = machine_is_none(b->desc) ? build_none(b, e) : build_machine(b, e);
 	if (r)
 		return r;
 	b->qmp = qmp_create(b->vm);
@@ -361,6 +345,9 @@ int build_vm(struct loop *main, const json_t *desc, struct built **out, struct e
 	b->vm->aio = loop_aio(main);
 	b->vm->desc = b->desc;
 	b->vm->types = dev_list;
+	b->vm->object_types = obj_list;
+	b->vm->machine_types = machine_list;
+	b->vm->describe_options = options_describe;
 	b->vm->chars = char_set_create(main);
 	b->vm->blocks = block_graph_create(main);
 	r = build_all(b, e);
@@ -370,17 +357,6 @@ int build_vm(struct loop *main, const json_t *desc, struct built **out, struct e
 	}
 	*out = b;
 	return r;
-}
-
-static void free_backends(struct mem_backend *m)
-{
-	struct mem_backend *next;
-
-	for (; m; m = next) {
-		next = m->next;
-		prop_free(mem_tables, m);
-		free(m);
-	}
 }
 
 void build_destroy(struct built *b)
@@ -398,6 +374,5 @@ void build_destroy(struct built *b)
 	machine_free(b->machine);
 	block_graph_destroy(blocks);
 	char_set_destroy(chars);
-	free_backends(b->mems);
 	free(b);
 }

@@ -8,9 +8,10 @@
 #include "vmm/base/json.h"
 #include "vmm/base/log.h"
 #include "vmm/core/dev.h"
-#include "vmm/loop/iothread.h"
+#include "vmm/core/vm.h"
 #include "vmm/run/dev_list.h"
 #include "vmm/run/machine.h"
+#include "vmm/run/obj_list.h"
 
 static bool asks(const char *word)
 {
@@ -111,11 +112,12 @@ static bool help_objects(const json_t *desc, FILE *f)
 
 	json_array_foreach(list, i, o) {
 		if (asks(json_str(o, "qom-type", ""))) {
-			fprintf(f, "iothread: a thread with an event loop for block devices\n");
-			print_table(iothread_props, f);
-			fprintf(f, "memory-backend-ram, memory-backend-memfd, memory-backend-file: "
-				"guest memory\n");
-			print_table(mem_backend_props, f);
+			for (size_t k = 0; obj_list[k]; k++) {
+				fprintf(f, "%s: %s\n", obj_list[k]->name, obj_list[k]->help);
+				/* Three share one table. */
+				if (!obj_list[k + 1] || obj_list[k + 1]->props != obj_list[k]->props)
+					print_table(obj_list[k]->props, f);
+			}
 			return true;
 		}
 	}
@@ -156,7 +158,12 @@ bool help_print(const json_t *desc, FILE *f)
 		return true;
 	}
 	if (asks(json_str(machine, "type", "")) || json_object_get(machine, "help")) {
-		print_words(machine_names(), f);
+		for (int i = 0; machine_list[i]; i++)
+			fprintf(f, "  %-20s %s%s%s%s\n", machine_list[i]->name,
+				machine_list[i]->help,
+				machine_list[i]->alias ? " (also " : "",
+				machine_list[i]->alias ? machine_list[i]->alias : "",
+				machine_list[i]->alias ? ")" : "");
 		print_table(machine_props, f);
 		return true;
 	}

@@ -57,13 +57,12 @@ struct msg_opts {
 };
 extern const struct prop msg_props[];
 
-/* Memory objects (-object memory-backend-*), kept until the machine takes one. */
+/* Memory objects (-object memory-backend-*): what the object's obj is. */
 struct mem_backend {
 	char *id, *kind, *path;
 	uint64_t size;
 	bool share, prealloc, merge, dump, hugetlb;
 	uint64_t hugetlb_size;
-	struct mem_backend *next;
 };
 extern const struct prop mem_backend_props[];
 
@@ -72,13 +71,26 @@ extern const struct prop mem_backend_props[];
  * enumerates PCI, writes the tables and loads the kernel. Names of missing or
  * contradictory options are in @e. */
 struct machine;
-int machine_create(struct vm *vm, const struct mem_backend *mems,
-		   struct machine **out, struct err *e);
+int machine_create(struct vm *vm, struct machine **out, struct err *e);
 int machine_finish(struct machine *m, struct err *e);
 /* After vm_destroy(). NULL is allowed. */
 void machine_free(struct machine *m);
-/* Text for `-machine help`. */
-const char *const *machine_names(void);
+
+/* ---- machine_list.c ---- */
+
+/* NULL-terminated; for query-machines and `-machine help`. */
+struct vm_machine_type;
+extern const struct vm_machine_type *const machine_list[];
+extern const struct vm_machine_type machine_q35_type;
+/* Name or alias of one of them, else a sentence. */
+int machine_check_type(const char *type, struct err *e);
+/* "kvm", also as the first of a list ("kvm:tcg"). */
+int machine_check_accel(const char *accel, struct err *e);
+
+/* -machine none: no CPU, no memory, no device; to ask what roost has. With KVM
+ * where it can be had. */
+bool machine_is_none(const json_t *desc);
+int machine_none_create(struct vm *vm, struct err *e);
 /* The same for `-cpu help`. */
 const char *const *machine_cpu_names(void);
 

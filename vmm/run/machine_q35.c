@@ -18,6 +18,7 @@
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/core/kvm.h"
+#include "vmm/core/object.h"
 #include "vmm/core/vcpu.h"
 #include "vmm/core/vm.h"
 #include "vmm/run/machine.h"
@@ -44,34 +45,27 @@ static const struct prop *const smp_tables[] = { smp_props, NULL };
 static const struct prop *const mem_tables[] = { mem_props, NULL };
 static const struct prop *const accel_tables[] = { accel_props, NULL };
 
-const char *const *machine_names(void)
-{
-	static const char *const names[] = { "q35", "pc-q35-8.2", NULL };
-
-	return names;
-}
 
 const char *const *machine_cpu_names(void)
 {
 	return x86_cpu_names();
 }
 
-static int known_machine(const char *type, struct err *e)
-{
-	const char *const *names = machine_names();
-
-	for (int i = 0; names[i]; i++)
-		if (strcmp(names[i], type) == 0)
-			return 0;
-	return err_set(e, -EINVAL, "-machine %s: no such machine; roost has q35", type);
-}
+const struct vm_machine_type machine_q35_type = {
+	.name = "pc-q35-8.2", .alias = "q35", .help = "PC with PCI Express (ICH9, 2009)",
+	.cpu_max = 255, .is_default = true, .default_cpu_type = "host-x86_64-cpu",
+	.default_ram_id = "pc.ram",
+};
 
 /* Options that ask for something this build does not have. */
 static int refuse_absent(const struct machine *m, struct err *e)
 {
-	if (strcmp(m->opts.accel, "kvm") || strcmp(m->accel.accel, "kvm"))
-		return err_set(e, -EINVAL, "accel=%s: roost runs on KVM only; use accel=kvm",
-			       strcmp(m->opts.accel, "kvm") ? m->opts.accel : m->accel.accel);
+	int r = machine_check_accel(m->opts.accel, e);
+
+	if (r == 0)
+		r = machine_check_accel(m->accel.accel, e);
+	if (r)
+		return r;
 	if (m->opts.irqchip == MACHINE_IRQCHIP_OFF)
 		return err_set(e, -EINVAL, "-machine kernel-irqchip=off: not "
 			       "supported; use on or split");
@@ -95,7 +89,7 @@ static int read_options(struct machine *m, struct err *e)
 		r = prop_apply(accel_tables, &m->accel, json_object_get(m->desc, "accel"),
 			       NULL, "-accel", e);
 	if (r == 0)
-		r = known_machine(m->opts.type, e);
+		r = machine_check_type(m->opts.type, e);
 	if (r == 0)
 		r = refuse_absent(m, e);
 	return r;
@@ -118,16 +112,19 @@ static int read_smp(struct machine *m, struct err *e)
 	return x86_topology_complete(&m->topo, m->vm->kvm->vcpus_max, e);
 }
 
-static const struct mem_backend *find_backend(const struct mem_backend *b, const char *id)
+/* The object stays until the VM goes: its memory is the guest's. */
+static const struct mem_backend *find_backend(struct vm *vm, const char *id)
 {
-	for (; b; b = b->next)
-		if (strcmp(b->id, id) == 0)
-			return b;
-	return NULL;
+	struct vm_object *o = vm_object_find(vm, id);
+
+	if (!o || o->type->props != mem_backend_props)
+		return NULL;
+	o->users++;
+	return o->obj;
 }
 
-static int read_memory(struct machine *m, const struct mem_backend *mems,
-		       struct gmem_backing *how, const char **id, struct err *e)
+static int read_memory(struct machine *m, struct gmem_backing *how, const char **id,
+		       struct err *e)
 {
 	json_t *args = json_object_get(m->desc, "memory");
 	const struct mem_backend *b = NULL;
@@ -147,7 +144,7 @@ static int read_memory(struct machine *m, const struct mem_backend *mems,
 	m->ram = o.size;
 	if (!m->opts.memory_backend)
 		return 0;
-	b = find_backend(mems, m->opts.memory_backend);
+	b = find_backend(m->vm, m->opts.memory_backend);
 	if (!b)
 		return err_set(e, -ENOENT, "-machine memory-backend=%s: no such object; add "
 			       "-object memory-backend-ram,id=%s,size=…",
@@ -165,7 +162,7 @@ static int read_memory(struct machine *m, const struct mem_backend *mems,
 	return 0;
 }
 
-static int create_memory(struct machine *m, const struct mem_backend *mems, struct err *e)
+static int create_memory(struct machine *m, struct err *e)
 {
 	struct gmem *gm = m->vm->mem;
 	struct gmem_backing how;
@@ -173,7 +170,7 @@ static int create_memory(struct machine *m, const struct mem_backend *mems, stru
 	uint8_t *host;
 	int fd, r;
 
-	r = read_memory(m, mems, &how, &id, e);
+	r = read_memory(m, &how, &id, e);
 	if (r)
 		return r;
 	m->ram_low = MIN(m->ram, X86_RAM_LOW_MAX);
@@ -391,8 +388,7 @@ static const struct vm_machine_ops machine_ops = {
 	.fini = machine_fini,
 };
 
-int machine_create(struct vm *vm, const struct mem_backend *mems,
-		   struct machine **out, struct err *e)
+int machine_create(struct vm *vm, struct machine **out, struct err *e)
 {
 	struct machine *m = xcalloc(1, sizeof(*m));
 	int r;
@@ -408,7 +404,7 @@ int machine_create(struct vm *vm, const struct mem_backend *mems,
 	if (r == 0)
 		r = read_smp(m, e);
 	if (r == 0)
-		r = create_memory(m, mems, e);
+		r = create_memory(m, e);
 	if (r == 0)
 		r = x86_irqchip_create(vm, m->opts.irqchip == MACHINE_IRQCHIP_SPLIT, e);
 	if (r == 0)

@@ -29,6 +29,8 @@ enum options_action {
  * -EINVAL with a sentence that names the option. */
 int options_parse(int argc, char **argv, json_t **desc, enum options_action *act,
 		  struct err *e);
+/* The reply of query-command-line-options, a new array. */
+json_t *options_describe(void);
 /* The complete option list, aligned, for --help. */
 void options_print_help(FILE *f);
 

@@ -38,6 +38,10 @@ struct x86_cpu_model {
 	const char *id;			/* brand string; NULL: the host's */
 };
 
+/* What the model called @name has and @have lacks; host and max lack nothing. */
+void x86_cpu_missing(const char *name, const struct feature_set *have,
+		     struct feature_set *miss);
+
 /* cpuid.c: KVM_GET_SUPPORTED_CPUID into a new array, with the bits that KVM
  * offers without listing them. */
 int cpuid_supported(struct kvm *k, struct kvm_cpuid2 **out, struct err *e);

@@ -328,6 +328,19 @@ int x86_cpu_parse(struct x86_cpu_model **out, const char *text, struct kvm *k, s
 	return ret;
 }
 
+void x86_cpu_missing(const char *name, const struct feature_set *have,
+		     struct feature_set *miss)
+{
+	const struct model *md = model_find(name);
+
+	memset(miss, 0, sizeof(*miss));
+	if (!md)
+		return;
+	model_features(md, miss);
+	for (int w = 0; w < FEATURE_WORDS; w++)
+		miss->w[w] &= ~have->w[w];
+}
+
 void x86_cpu_free(struct x86_cpu_model *m)
 {
 	if (!m)
