@@ -96,7 +96,7 @@ guestobjs = $(addprefix $(OBJDIR)/,$(addsuffix .o,$(basename $(1))))
 
 # --- flags ------------------------------------------------------------------
 
-PKGS	:= liburing jansson
+PKGS	:= liburing jansson zlib libzstd
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null)
 

@@ -39,6 +39,9 @@ enum block_op {
 enum block_req_flags {
 	BLOCK_FUA = 1 << 0,		/* write: durable when completed */
 	BLOCK_UNMAP = 1 << 1,		/* write-zeroes may deallocate */
+	/* Read: what lies behind the end of the file reads as zeroes. For
+	 * formats whose last cluster may be cut; a guest's disk is never. */
+	BLOCK_EOF_ZEROES = 1 << 2,
 };
 
 #define BLOCK_IOV_MAX	1024	/* UIO_MAXIOV: one kernel request */
@@ -103,6 +106,9 @@ struct block_req {
 	void (*ended)(struct block_req *r, int ret);	/* a drive's, or @done */
 	struct drive *drive;
 	struct block_node *node;	/* protocol node that has it */
+	/* The request of a format node that now does the work for this one, on
+	 * the same loop; a cancellation goes there. NULL: none. */
+	struct block_req *sub;
 	uint64_t start_ns;
 	int ret;			/* on its way to @loop */
 	bool cancelled;
@@ -118,6 +124,7 @@ struct block_driver {
 	const char *name;		/* "file", "host_device", "raw", … */
 	const char *help;
 	bool protocol;			/* false: a format, has a child "file" */
+	bool backs;			/* may have children "backing" and "data-file" */
 	size_t size;			/* of the node's struct */
 	const struct prop *props;
 	/* Base and driver properties are applied and, for a format, the child
@@ -127,6 +134,9 @@ struct block_driver {
 	void (*submit)(struct block_node *n, struct block_req *r);
 	/* What all users together do and allow; may refuse. NULL: anything. */
 	int (*set_perm)(struct block_node *n, uint32_t perm, uint32_t shared, struct err *e);
+	/* Make the node @bytes long and set n->bytes; a grown part reads as
+	 * zeroes. Waits for the disk: on a thread that may. NULL: it cannot. */
+	int (*set_length)(struct block_node *n, uint64_t bytes);
 };
 
 /* What a user of a node does, and what it lets others do (qapi BlockPermission;
@@ -168,6 +178,13 @@ struct block_node {
 	uint32_t discard_align;
 	const char *filename;		/* of the protocol node; owned by it */
 	struct block_child file;	/* child of a format node */
+	/* What an overlay's own bytes do not cover comes from here. */
+	struct block_child backing;
+	struct block_child data;	/* an external data file */
+	/* Names that the image itself gives for its backing file, set by open
+	 * and owned by the driver: the graph decides whether to follow them.
+	 * NULL: none. */
+	const char *backing_file, *backing_format;
 	char *user;			/* "node 'x'", how it appears as a user */
 	struct block_child *users;
 	bool implicit;			/* goes with its last user */
@@ -284,11 +301,21 @@ struct drive_totals {
 };
 struct drive_totals drive_totals(const struct drive *d);
 
+/* One request to @n, waited for on @l, a loop of the caller's own that nobody
+ * else turns. For set-up, tools and threads that may wait. */
+int block_io_wait(struct block_node *n, struct loop *l, enum block_op op, uint32_t flags,
+		  uint64_t offset, const struct iovec *iov, int iovcnt, uint64_t bytes);
+/* A loop for that on the main loop's thread (its own may not be turned inside
+ * a callback); made when first asked for, NULL without memory. */
+struct loop *block_graph_wait_loop(struct block_graph *g);
+
 /* Issue @r to a node without a drive in between: format nodes' own requests. */
 void block_start(struct block_node *n, struct block_req *r);
 /* For nodes: hand a request to @n, or finish it. */
 void block_submit(struct block_node *n, struct block_req *r);
 void block_done(struct block_req *r, int ret);
+/* On r->loop: end @r soon, and what works for it (r->sub). */
+void block_cancel(struct block_req *r);
 /* Finish it from r->loop, after this call has returned. */
 void block_done_later(struct block_req *r, int ret);
 

@@ -200,9 +200,7 @@ void drive_cancel(struct block_req *r)
 			block_done_later(r, -ECANCELED);
 		return;
 	}
-	/* A flush may stand for others as well, and harms nobody. */
-	if (r->now.op != BLOCK_FLUSH)
-		loop_io_cancel(&r->io);
+	block_cancel(r);
 }
 
 static void resume_work(struct loop_work *w)

@@ -3,7 +3,7 @@
  *
  * Spec:    QEMU's -drive (docs/system/invocation, qemu-options).
  * Threads: main loop.
- * Missing: formats other than raw, snapshot=on, media=cdrom, throttling.*.
+ * Missing: formats other than raw and qcow2, snapshot=on, media=cdrom, throttling.*.
  */
 #include <assert.h>
 #include <errno.h>
@@ -56,7 +56,7 @@ static_assert(ARRAY_LEN(cache_words) == ARRAY_LEN(cache_modes) + 1, "one mode ea
 #define OPT(kind, field, ...) PROP_##kind(struct drive_opts, field, __VA_ARGS__)
 const struct prop drive_props[] = {
 	OPT(STR, file, "file", NULL, "image file or block device"),
-	OPT(STR, format, "format", NULL, "format of the image: raw"),
+	OPT(STR, format, "format", NULL, "format of the image: raw or qcow2"),
 	OPT(STR, id, "id", NULL, "name of the drive, for -device …,drive=id"),
 	OPT(STR, node_name, "node-name", NULL, "name of the format node"),
 	OPT(ENUM, iface, "if", iface_words, DRIVE_IF_VIRTIO,
@@ -131,10 +131,13 @@ static int check_opts(const struct drive_opts *o, struct err *e)
 		return err_set(e, -ENOTSUP, "snapshot=on is not supported; copy the image first");
 	if (o->copy_on_read)
 		return err_set(e, -ENOTSUP, "copy-on-read=on is not supported");
-	if (o->format && strcmp(o->format, "raw"))
-		return err_set(e, -ENOTSUP, "format=%.32s is not supported in this build; only raw "
-			       "is: 'qemu-img convert -O raw %.128s disk.raw' makes such a disk",
-			       o->format, o->file);
+	if (o->format && strcmp(o->format, "raw") && strcmp(o->format, "qcow2"))
+		return err_set(e, -ENOTSUP, "format=%.32s is not supported in this build; raw and "
+			       "qcow2 are: 'qemu-img convert -O qcow2 %.128s disk.qcow2' makes "
+			       "such a disk", o->format, o->file);
+	if (o->format && strcmp(o->format, "raw") && (o->offset || o->size))
+		return err_set(e, -EINVAL, "offset= and size= are of format=raw; the size of a %s "
+			       "disk is in the image", o->format);
 	if (o->detect_zeroes == BLOCK_DETECT_UNMAP && o->discard < 2)
 		return err_set(e, -EINVAL, "detect-zeroes=unmap needs discard=unmap");
 	return check_protocol(o->file, e);
@@ -150,8 +153,8 @@ static int check_format(const struct drive_opts *o, struct err *e)
 	looks = graph_detect_format(graph_path(o->file));
 	if (looks)
 		return err_set(e, -EINVAL, "%s looks like a %s image, and no format= is given; "
-			       "convert it to raw, or state format=raw to give the guest these "
-			       "very bytes", o->file, looks);
+			       "state format=%s for the disk in it, or format=raw to give the guest "
+			       "these very bytes", o->file, looks, looks);
 	log_warn("disk '%s': no format= given, %s is taken as raw; state format=raw to say so",
 		 o->id, o->file);
 	return 0;
@@ -182,7 +185,7 @@ static json_t *node_args(const struct drive_opts *o)
 	json_put_str(file, "filename", o->file);
 	json_put_str(file, "aio", aio_words[o->aio]);
 	json_put_str(file, "locking", lock_words[o->locking]);
-	json_put_str(raw, "driver", "raw");
+	json_put_str(raw, "driver", o->format ? o->format : "raw");
 	if (o->node_name)
 		json_put_str(raw, "node-name", o->node_name);
 	put_bool(raw, "read-only", o->read_only);
@@ -191,8 +194,10 @@ static json_t *node_args(const struct drive_opts *o)
 	put_bool(raw, "cache.no-flush", pick(o->no_flush, m->no_flush));
 	json_put_str(raw, "discard", o->discard >= 2 ? "unmap" : "ignore");
 	json_put_str(raw, "detect-zeroes", detect_words[o->detect_zeroes]);
-	json_object_set_new(raw, "offset", json_integer((json_int_t)o->offset));
-	json_object_set_new(raw, "size", json_integer((json_int_t)o->size));
+	if (!o->format || strcmp(o->format, "raw") == 0) {
+		json_object_set_new(raw, "offset", json_integer((json_int_t)o->offset));
+		json_object_set_new(raw, "size", json_integer((json_int_t)o->size));
+	}
 	json_object_set_new(raw, "file", file);
 	return raw;
 }

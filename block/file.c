@@ -4,7 +4,7 @@
  *
  * Threads: open, close and permissions on the main loop; requests on any loop
  *          (file_io.c).
- * Missing: resize; registered files and buffers (the loop's interface takes
+ * Missing: registered files and buffers (the loop's interface takes
  *          plain descriptors).
  */
 #include "block/file.h"
@@ -101,16 +101,32 @@ static int file_set_perm(struct block_node *n, uint32_t perm, uint32_t shared, s
 			     f->locking == PROP_ON, e);
 }
 
+static int file_set_length(struct block_node *n, uint64_t bytes)
+{
+	struct file_node *f = (struct file_node *)n;
+
+	if (f->device)
+		return bytes <= n->bytes ? 0 : -ENOSPC;
+	if (bytes > INT64_MAX)
+		return -EFBIG;
+	if (ftruncate(f->fd, (off_t)bytes) < 0)
+		return -errno;
+	n->bytes = bytes;
+	/* The new length is metadata that a flush has to make durable. */
+	atomic_store(&f->sync.dirty, true);
+	return 0;
+}
+
 const struct block_driver block_driver_file = {
 	.name = "file", .help = "a regular file", .protocol = true,
 	.size = sizeof(struct file_node), .props = file_props,
 	.open = file_open, .close = file_close, .submit = file_submit,
-	.set_perm = file_set_perm,
+	.set_perm = file_set_perm, .set_length = file_set_length,
 };
 
 const struct block_driver block_driver_host_device = {
 	.name = "host_device", .help = "a block device of the host", .protocol = true,
 	.size = sizeof(struct file_node), .props = file_props,
 	.open = host_device_open, .close = file_close, .submit = file_submit,
-	.set_perm = file_set_perm,
+	.set_perm = file_set_perm, .set_length = file_set_length,
 };

@@ -71,6 +71,17 @@ static bool is_transient(int64_t res)
 	return res == -EINTR || res == -EAGAIN;
 }
 
+/* The file ended: what is left reads as zeroes (BLOCK_EOF_ZEROES). */
+static void xfer_zero_rest(struct block_xfer *x)
+{
+	size_t left = x->left;
+
+	if (x->rest.iov_len)
+		memset(x->rest.iov_base, 0, MIN(left, x->rest.iov_len));
+	left -= MIN(left, x->rest.iov_len);
+	iov_zero(x->iov, x->iovcnt, 0, left);
+}
+
 static void xfer_done(struct loop_io *io)
 {
 	struct block_req *r = container_of(io, struct block_req, io);
@@ -78,6 +89,11 @@ static void xfer_done(struct loop_io *io)
 	int64_t n = io->res;
 
 	if (__builtin_expect(n == (int64_t)x->left, 1)) {
+		x->then(r, 0);
+		return;
+	}
+	if (n == 0 && !x->write && (r->now.flags & BLOCK_EOF_ZEROES)) {
+		xfer_zero_rest(x);
 		x->then(r, 0);
 		return;
 	}

@@ -3,7 +3,7 @@
  *
  * Spec:    QEMU qapi/block-core.json (BlockdevOptions), docs/system.
  * Threads: main loop.
- * Missing: reopen; formats other than raw.
+ * Missing: reopen; formats other than raw and qcow2.
  */
 #include "block/graph.h"
 
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "vmm/base/json.h"
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
 /* A node in a node in a node: no useful chain of options is deeper. */
@@ -22,12 +23,12 @@
 #define NODE_NAME_MAX	31
 
 const struct block_driver *const block_drivers[] = {
-	&block_driver_file, &block_driver_host_device, &block_driver_raw, NULL
+	&block_driver_file, &block_driver_host_device, &block_driver_raw, &block_driver_qcow2, NULL
 };
 
 /* What QEMU has and this build has not: said so rather than "unknown". */
 static const char *const absent_drivers[] = {
-	"qcow2", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc", "parallels", "luks",
+	"qcow", "qed", "vdi", "vhdx", "vmdk", "vpc", "parallels", "luks",
 	"blkdebug", "blkverify", "blklogwrites", "blkreplay", "bochs", "cloop", "compress",
 	"copy-before-write", "copy-on-read", "dmg", "ftp", "ftps", "gluster", "host_cdrom",
 	"http", "https", "io_uring", "iscsi", "nbd", "nfs", "null-aio", "null-co", "nvme",
@@ -60,7 +61,9 @@ const struct prop block_node_props[] = {
 };
 
 /* Handled here, not through a table. */
-static const char *const node_skip[] = { "driver", "node-name", "file", NULL };
+static const char *const node_skip[] = {
+	"driver", "node-name", "file", "backing", "data-file", NULL
+};
 
 struct block_graph *block_graph_create(struct loop *main)
 {
@@ -84,7 +87,17 @@ void block_graph_destroy(struct block_graph *g)
 		assert(n);	/* edges only lead down: some node is on top */
 		graph_node_destroy(n);
 	}
+	loop_destroy(g->wait_loop);
 	free(g);
+}
+
+struct loop *block_graph_wait_loop(struct block_graph *g)
+{
+	struct err e = ERR_INIT;
+
+	if (!g->wait_loop && loop_create(&g->wait_loop, "block", LOOP_AIO_AUTO, &e))
+		log_err("%s", e.text);
+	return g->wait_loop;
 }
 
 struct block_node *block_node_find(struct block_graph *g, const char *name)
@@ -169,12 +182,12 @@ static int find_driver(const char *name, const struct block_driver **out, struct
 	for (i = 0; absent_drivers[i]; i++)
 		if (strcmp(absent_drivers[i], name) == 0)
 			return err_set(e, -ENOTSUP, "driver '%s' is not supported in this build; "
-				       "use file, host_device or raw", name);
+				       "use file, host_device, raw or qcow2", name);
 	near = util_nearest(name, names);
 	if (near)
 		return err_set(e, -EINVAL, "there is no block driver '%.64s'; did you mean '%s'?",
 			       name, near);
-	return err_set(e, -EINVAL, "there is no block driver '%.64s'; use file, host_device or raw",
+	return err_set(e, -EINVAL, "there is no block driver '%.64s'; use file, host_device, raw or qcow2",
 		       name);
 }
 
@@ -201,33 +214,56 @@ static json_t *child_args(const json_t *parent, const json_t *child)
 static int node_create(struct block_graph *g, const json_t *args, bool implicit, int depth,
 		       struct block_node **out, struct err *e);
 
-static int open_child(struct block_node *n, const json_t *flat, int depth, struct err *e)
+/* The node that option @key names or describes, as child @c of @n. */
+static int open_child(struct block_node *n, struct block_child *c, const char *key,
+		      const json_t *flat, int depth, struct err *e)
 {
-	const json_t *file = json_object_get(flat, "file");
+	const json_t *opt = json_object_get(flat, key);
 	struct block_node *child = NULL;
 	json_t *args;
 	int r;
 
-	if (json_is_string(file)) {
-		child = block_node_find(n->graph, json_string_value(file));
+	if (json_is_string(opt)) {
+		child = block_node_find(n->graph, json_string_value(opt));
 		/* Not yet open: @n itself or a node around it. */
 		if (!child || !child->opened)
-			return err_set(e, -ENOENT, "file=%.64s: there is no node of that name",
-				       json_string_value(file));
-	} else if (json_is_object(file)) {
-		args = child_args(flat, file);
+			return err_set(e, -ENOENT, "%s=%.64s: there is no node of that name",
+				       key, json_string_value(opt));
+	} else if (json_is_object(opt)) {
+		args = child_args(flat, opt);
+		if (c == &n->backing)
+			json_object_set_new(args, "read-only", json_true());
 		r = node_create(n->graph, args, true, depth + 1, &child, e);
 		json_decref(args);
 		if (r)
 			return r;
 	} else {
-		return err_set(e, -EINVAL, "driver '%s' needs file=: a node-name or the options "
-			       "of the node below", n->drv->name);
+		return err_set(e, -EINVAL, "driver '%s' needs %s=: a node-name or the options "
+			       "of the node below", n->drv->name, key);
 	}
 	/* No permission of its own: those come with the users above. */
-	r = block_attach(&n->file, child, n->user, 0, BLOCK_PERM_ALL, e);
+	r = block_attach(c, child, n->user, 0, BLOCK_PERM_ALL, e);
 	if (r && child->implicit)
 		graph_node_destroy(child);
+	return r;
+}
+
+/* backing= and data-file= as far as they are given; null is "none". */
+static int open_more(struct block_node *n, const json_t *flat, int depth, struct err *e)
+{
+	const json_t *backing = json_object_get(flat, "backing");
+	const json_t *data = json_object_get(flat, "data-file");
+	int r = 0;
+
+	if (!n->drv->backs && (data || (backing && !json_is_null(backing))))
+		return err_set(e, -EINVAL, "driver '%s' has no option '%s'", n->drv->name,
+			       data ? "data-file" : "backing");
+	if (data)
+		r = open_child(n, &n->data, "data-file", flat, depth, e);
+	/* QEMU takes "" for null. */
+	if (r == 0 && backing && !json_is_null(backing) &&
+	    !(json_is_string(backing) && !*json_string_value(backing)))
+		r = open_child(n, &n->backing, "backing", flat, depth, e);
 	return r;
 }
 
@@ -256,7 +292,9 @@ static int node_open(struct block_node *n, const json_t *flat, int depth, struct
 		r = err_set(e, -EINVAL, "driver '%s' has no option 'file'; did you mean "
 			    "'filename'?", n->drv->name);
 	if (r == 0 && !n->drv->protocol)
-		r = open_child(n, flat, depth, e);
+		r = open_child(n, &n->file, "file", flat, depth, e);
+	if (r == 0)
+		r = open_more(n, flat, depth, e);
 	if (r)
 		return r;
 	n->opened = true;
@@ -287,7 +325,7 @@ static int node_create(struct block_graph *g, const json_t *args, bool implicit,
 	int r;
 
 	if (!driver)
-		return err_set(e, -EINVAL, "driver= is missing: file, host_device or raw");
+		return err_set(e, -EINVAL, "driver= is missing: file, host_device, raw or qcow2");
 	if (depth > NEST_MAX)
 		return err_set(e, -EINVAL, "nodes are nested more than %d deep", NEST_MAX);
 	r = find_driver(driver, &drv, e);
@@ -301,6 +339,8 @@ static int node_create(struct block_graph *g, const json_t *args, bool implicit,
 	n = node_alloc(g, drv, name);
 	n->args = graph_flatten(args, node_skip);
 	r = node_open(n, n->args, depth, e);
+	if (r == 0 && n->backing_file && !json_object_get(n->args, "backing"))
+		r = graph_open_backing(n, e);
 	if (r) {
 		graph_node_destroy(n);
 		return r;
@@ -326,6 +366,8 @@ void graph_node_destroy(struct block_node *n)
 	assert(!n->users);
 	if (n->opened)
 		n->drv->close(n);
+	block_detach(&n->backing);
+	block_detach(&n->data);
 	block_detach(&n->file);
 	while (*p != n)
 		p = &(*p)->next;

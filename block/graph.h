@@ -13,12 +13,15 @@ struct block_graph {
 	struct block_node *nodes;
 	struct drive *drives;
 	unsigned int serial;		/* of generated names */
+	struct loop *wait_loop;		/* block_graph_wait_loop() */
 };
 
 /* Create a node and what it names inline. No prefix on errors. */
 int graph_node_create(struct block_graph *g, const json_t *args, bool implicit,
 		      struct block_node **out, struct err *e);
 void graph_node_destroy(struct block_node *n);
+/* Follow the backing file names that images give, from @n down (backing.c). */
+int graph_open_backing(struct block_node *n, struct err *e);
 /* A name for a node or drive: taken, badly formed, or 0. */
 int graph_check_name(struct block_graph *g, const char *name, struct err *e);
 
@@ -42,5 +45,6 @@ int drive_check_size(const struct block_node *n, struct err *e);
 extern const struct block_driver block_driver_file;
 extern const struct block_driver block_driver_host_device;
 extern const struct block_driver block_driver_raw;
+extern const struct block_driver block_driver_qcow2;
 
 #endif

@@ -2,7 +2,7 @@
  * block/raw.c - the raw format: the node below, or a window of it.
  *
  * Threads: submit runs on any loop and only adds an offset.
- * Missing: resize.
+ * Missing: nothing known.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -65,9 +65,25 @@ static int raw_set_perm(struct block_node *n, uint32_t perm, uint32_t shared, st
 	return block_reattach(&n->file, perm, shared, e);
 }
 
+static int raw_set_length(struct block_node *n, uint64_t bytes)
+{
+	struct raw_node *raw = (struct raw_node *)n;
+	struct block_node *file = n->file.node;
+	int r;
+
+	if (raw->size)		/* a window stays as it is */
+		return bytes <= n->bytes ? 0 : -ENOTSUP;
+	if (!file->drv->set_length)
+		return -ENOTSUP;
+	r = file->drv->set_length(file, bytes + raw->offset);
+	if (r == 0)
+		n->bytes = bytes;
+	return r;
+}
+
 const struct block_driver block_driver_raw = {
 	.name = "raw", .help = "the bytes of the node below, as they are",
 	.size = sizeof(struct raw_node), .props = raw_props,
 	.open = raw_open, .close = raw_close, .submit = raw_submit,
-	.set_perm = raw_set_perm,
+	.set_perm = raw_set_perm, .set_length = raw_set_length,
 };

@@ -7,6 +7,9 @@
  */
 #include "block/block.h"
 
+#include <assert.h>
+#include <errno.h>
+
 #include "vmm/base/util.h"
 
 /* A run of zeroes equals itself shifted by one byte. */
@@ -53,7 +56,53 @@ void block_start(struct block_node *n, struct block_req *r)
 	r->now = (struct block_step){ r->op, r->flags, r->offset };
 	r->ended = r->done;
 	r->cancelled = false;
+	r->sub = NULL;
 	block_submit(n, r);
+}
+
+void block_cancel(struct block_req *r)
+{
+	for (; r; r = r->sub) {
+		r->cancelled = true;
+		/* A flush may stand for others as well, and harms nobody. */
+		if (r->now.op != BLOCK_FLUSH)
+			loop_io_cancel(&r->io);
+	}
+}
+
+struct waiter {
+	struct block_req r;
+	bool done;
+	int ret;
+};
+
+static void wait_done(struct block_req *r, int ret)
+{
+	struct waiter *w = container_of(r, struct waiter, r);
+
+	w->ret = ret;
+	w->done = true;
+}
+
+int block_io_wait(struct block_node *n, struct loop *l, enum block_op op, uint32_t flags,
+		  uint64_t offset, const struct iovec *iov, int iovcnt, uint64_t bytes)
+{
+	struct waiter w = {
+		.r = { .op = op, .flags = flags, .offset = offset, .bytes = bytes, .iov = iov,
+		       .iovcnt = iovcnt, .done = wait_done, .loop = l }
+	};
+	int r;
+
+	if (!l)
+		return -ENOMEM;
+	block_start(n, &w.r);
+	while (!w.done) {
+		r = loop_turn(l, UINT64_MAX);
+		/* The engine broke down: the request is on our stack, and must
+		 * not be left behind. */
+		assert(r >= 0);
+	}
+	return w.ret;
 }
 
 void block_done(struct block_req *r, int ret)

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 declare -A lists=(
-	[build]="gcc libc6-dev make pkg-config liburing-dev libjansson-dev acpica-tools"
+	[build]="gcc libc6-dev make pkg-config liburing-dev libjansson-dev zlib1g-dev libzstd-dev acpica-tools"
 	[test]="libcriterion-dev universal-ctags git util-linux qemu-utils"
 	[demo]="busybox-static cpio e2fsprogs kmod fio pciutils socat procps"
 	[lab]="qemu-system-x86 mmdebstrap uidmap"

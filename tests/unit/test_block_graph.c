@@ -64,7 +64,8 @@ Test(block_graph, test_drive_bad_options_are_refused_with_a_sentence)
 	refuse_drive("file=/proc/version,format=raw,id=d0,readonly=on,cache=none", -EINVAL,
 		     "no O_DIRECT; use cache=writeback");
 	refuse_drive("file=/dev/null,format=raw,id=d0", -EINVAL, "neither a regular file nor");
-	refuse_drive("file=%s/a.raw,format=qcow2,id=d0", -ENOTSUP, "qcow2 is not supported");
+	refuse_drive("file=%s/a.raw,format=vmdk,id=d0", -ENOTSUP, "vmdk is not supported");
+	refuse_drive("file=%s/a.raw,format=qcow2,id=d0", -EINVAL, "no qcow2 image");
 	refuse_drive("file=%s/a.raw,format=raw,if=ide,id=d0", -ENOTSUP, "if=virtio");
 	refuse_drive("file=%s/a.raw,format=raw,if=usb,id=d0", -EINVAL, "none|virtio|pflash");
 	refuse_drive("file=%s/a.raw,format=raw,media=cdrom,id=d0", -ENOTSUP, "media=cdrom");
@@ -86,7 +87,8 @@ Test(block_graph, test_blockdev_bad_options_are_refused_with_a_sentence)
 	refuse_blockdev("file,filename=%s/a.raw", -EINVAL, "node-name= is missing");
 	refuse_blockdev("node-name=n", -EINVAL, "blockdev 'n': driver= is missing");
 	refuse_blockdev("raww,node-name=n", -EINVAL, "did you mean 'raw'");
-	refuse_blockdev("qcow2,node-name=n", -ENOTSUP, "not supported in this build");
+	refuse_blockdev("vmdk,node-name=n", -ENOTSUP, "not supported in this build");
+	refuse_blockdev("qcow2,node-name=n", -EINVAL, "needs file=");
 	refuse_blockdev("file,node-name=n", -EINVAL, "filename");
 	refuse_blockdev("file,node-name=n,filename=%s/a.raw,lokcing=off", -EINVAL, "'locking'");
 	refuse_blockdev("raw,node-name=n", -EINVAL, "needs file=");
