@@ -9,18 +9,23 @@
 
 #include "block/block.h"
 #include "vmm/base/util.h"
+#include "vmm/char/char.h"
 
 #define UNTIL_NS	(10 * NS_PER_SEC)
 #define MSI_ADDR	0xfee00000u
 
 extern const struct dev_type virtio_blk_type, virtio_blk_modern_type,
 	virtio_blk_transitional_type, virtio_rng_type, virtio_rng_modern_type,
-	virtio_rng_transitional_type, pcie_root_port_type, pcie_pci_bridge_type;
+	virtio_rng_transitional_type, pcie_root_port_type, pcie_pci_bridge_type,
+	virtio_serial_type, virtio_serial_modern_type, virtio_serial_transitional_type,
+	virtconsole_type, virtserialport_type;
 
 static const struct dev_type *const all_types[] = {
 	&virtio_blk_type, &virtio_blk_modern_type, &virtio_blk_transitional_type,
 	&virtio_rng_type, &virtio_rng_modern_type, &virtio_rng_transitional_type,
-	&pcie_root_port_type, &pcie_pci_bridge_type, NULL
+	&pcie_root_port_type, &pcie_pci_bridge_type, &virtio_serial_type,
+	&virtio_serial_modern_type, &virtio_serial_transitional_type, &virtconsole_type,
+	&virtserialport_type, NULL
 };
 
 /* ---- VM ---- */
@@ -29,6 +34,7 @@ static void machine_fini(struct vm *vm)
 {
 	pci_root_destroy(vm->pci);
 	block_graph_destroy(vm->blocks);
+	char_set_destroy(vm->chars);
 }
 
 static int machine_boot(struct vm *vm, struct err *e)
@@ -57,6 +63,7 @@ struct rig *vdrv_rig(const struct dev_type *const *types)
 	struct err e = ERR_INIT;
 
 	r->vm->blocks = block_graph_create(r->loop);
+	r->vm->chars = char_set_create(r->loop);
 	r->vm->machine = &machine;
 	cr_assert_eq(pci_root_create(r->vm, &w, true, &e), 0, "%s", e.text);
 	r->vm->pci->intx_gsi = intx_gsi;

@@ -31,6 +31,7 @@ int char_watch(struct chardev *c, int in, int out)
 	c->in.fd = in;
 	c->out_watch.fd = out == in ? -1 : out;
 	c->in.events = c->out_watch.events = 0;
+	c->gone = false;
 	if (in >= 0)
 		r = loop_fd_add(c->loop, &c->in);
 	if (r >= 0 && c->out_watch.fd >= 0)
@@ -49,7 +50,8 @@ void char_unwatch(struct chardev *c)
 void char_rewatch(struct chardev *c)
 {
 	bool one = c->out_watch.fd < 0;
-	uint32_t events = c->want_in ? POLLIN : 0;
+	/* Without room for input a peer that goes is noticed all the same. */
+	uint32_t events = c->want_in ? POLLIN : c->gone ? 0 : POLLHUP;
 
 	if (one && c->want_out)
 		events |= POLLOUT;

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "vmm/base/util.h"
 #include "vmm/char/char_priv.h"
@@ -157,6 +158,18 @@ static void input(struct chardev *c)
 		front_read(c, buf, (size_t)n);
 }
 
+/* Nobody is there any more, and the front end takes no input now: what was
+ * sent last stays until it does. */
+static void input_ends(struct chardev *c)
+{
+	int unread = 0;
+
+	if (!c->gone && ioctl(c->in.fd, FIONREAD, &unread) == 0 && unread > 0)
+		c->gone = true;
+	else
+		c->drv->hangup(c, false, 0);
+}
+
 /* Also output's, where one descriptor serves both. */
 void char_in_watch(struct loop_fd *w, uint32_t revents)
 {
@@ -169,7 +182,7 @@ void char_in_watch(struct loop_fd *w, uint32_t revents)
 	if ((revents & POLLIN) || (c->want_in && (revents & ~(uint32_t)POLLOUT)))
 		input(c);
 	else if (revents & (POLLHUP | POLLERR | POLLNVAL))
-		c->drv->hangup(c, false, 0);
+		input_ends(c);
 	char_rewatch(c);
 }
 

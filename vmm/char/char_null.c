@@ -6,6 +6,7 @@
 
 static int null_open(struct chardev *c, struct err *e)
 {
+	c->open = true;
 	return 0;
 }
 

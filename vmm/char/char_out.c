@@ -135,7 +135,7 @@ size_t char_write(struct chardev *c, const void *buf, size_t len)
 		ring_put_over(&c->out, buf, n);
 	if (n < len)
 		c->starved = true;
-	post = has_sink(c) || c->open || logged;
+	post = has_sink(c) || (c->open && c->drv->pump) || logged;
 	pthread_mutex_unlock(&c->lock);
 	if (post)
 		loop_post(c->loop, &c->out_work);
@@ -278,7 +278,7 @@ void char_out_work(struct loop_work *w)
 		c->drv->pump(c);
 	else if (c->out_aio.fd >= 0)
 		aio_pump(&c->out_aio);
-	else if (!c->want_out)	/* else the watch says when */
+	else if (c->drv->write && !c->want_out)	/* else the watch says when */
 		peer_pump(c);
 }
 

@@ -72,6 +72,7 @@ struct chardev {
 	struct loop_fd out_watch;	/* a separate output descriptor, fd -1: none */
 	enum char_fd_kind in_kind, out_kind;
 	bool want_in, want_out;
+	bool gone;		/* the peer, but there is input of its left */
 	bool hang_up;		/* char_hangup() was asked for */
 	bool announce;		/* tell the new front end that a peer is there */
 	struct char_aio out_aio, log_aio;	/* out_aio: instead of drv->write */

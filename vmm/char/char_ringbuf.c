@@ -82,6 +82,7 @@ static int ringbuf_open(struct chardev *c, struct err *e)
 	/* Without a peer the writer pushes the oldest bytes out. */
 	c->replay = r->size;
 	char_ring_init(&c->out, r->size);
+	c->open = true;
 	return 0;
 }
 

@@ -37,6 +37,7 @@
 #include "vmm/base/prop.h"
 
 struct dev;
+struct dev_bus;
 struct vm;
 struct loop;
 
@@ -144,6 +145,8 @@ struct dev {
 	bool hotplugged;		/* added by dev_plug() */
 	struct plug *plug;		/* plug.c; NULL: cannot come or go */
 	struct dev *next;		/* vm's list, creation order; main loop */
+	struct dev_bus *parent;		/* dev_bus.h; NULL: sits on no device */
+	struct dev *sibling;		/* the next on that bus */
 };
 
 #define DEV_OF(d, type_) ((type_ *)(d))

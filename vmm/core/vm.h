@@ -117,6 +117,7 @@ struct vm {
 
 	struct dev *devs;		/* creation order; main loop */
 	struct vm_object *objects;	/* creation order; main loop */
+	struct dev_bus *buses;		/* those of dev_bus.h; main loop */
 	struct iothread **iothread;	/* by -object iothread; main loop */
 	int iothread_count;
 

@@ -12,6 +12,11 @@
 	X(virtio_rng_type)	\
 	X(virtio_rng_modern_type) \
 	X(virtio_rng_transitional_type) \
+	X(virtio_serial_type)	\
+	X(virtio_serial_modern_type) \
+	X(virtio_serial_transitional_type) \
+	X(virtconsole_type)	\
+	X(virtserialport_type)	\
 	X(pcie_root_port_type)	\
 	X(pcie_pci_bridge_type)	\
 	X(isa_serial_type)	\
