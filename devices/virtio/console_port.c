@@ -256,9 +256,17 @@ static const struct prop port_props[] = {
 	PROP_END
 };
 
+/* No vCPU finds a port by itself, and port_stop() takes it off the controller. */
+static void port_hide(struct dev *d)
+{
+}
+
+static const struct dev_plug_ops port_plug_ops = { .hide = port_hide };
+
 static const struct dev_class virtio_serial_port_class = {
 	.name = "virtio-serial-port", .props = port_props,
 	.attach = port_attach, .start = port_start, .stop = port_stop, .detach = port_detach,
+	.plug = &port_plug_ops,
 };
 
 #define PORT_TYPE(name_, help_)						\

@@ -402,6 +402,7 @@ Test(virtio_console, test_virtio_console_port_is_plugged_and_unplugged)
 	cr_expect_str_eq(heard(v), "2 7 1 x");
 	dev_destroy(d);
 	cr_expect_str_eq(heard(v), "2 2 1");
+	cr_expect_eq(dev_unplug(v->rig->vm, "vs.nope", NULL, NULL), -ENOENT);
 	dev_destroy(dev_find(v->rig->vm, "agent"));
 	rig_device(v->rig, AGENT);
 	cr_expect_str_eq(heard(v), "1 2 1");

@@ -8,7 +8,8 @@
 #define QMP_TABLES(X)		\
 	X(qmp_table_control)	\
 	X(qmp_table_vm)		\
-	X(qmp_table_machine)
+	X(qmp_table_machine)	\
+	X(qmp_table_ringbuf)
 
 #define TABLE_EXTERN(t) extern const struct qmp_table t;
 QMP_TABLES(TABLE_EXTERN)
