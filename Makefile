@@ -56,7 +56,8 @@ SRC	:= $(wildcard vmm/*/*.c vmm/arch/$(ARCH)/*.c vmm/arch/$(ARCH)/*/*.c \
 # Machines and devices of the other architecture.
 SRC	:= $(filter-out $(if $(filter x86,$(ARCH)),vmm/run/machine_virt% devices/arm64/%, \
 		vmm/run/machine_q35% devices/x86/%),$(SRC))
-MAIN	:= vmm/run/main.c
+# The program; everything else is the library. Verbs print and exit.
+MAIN	:= $(wildcard vmm/run/main.c vmm/run/verb*.c)
 ASL	:= $(wildcard vmm/arch/$(ARCH)/*.asl vmm/arch/$(ARCH)/*/*.asl)
 
 OBJDIR	:= $(B)/obj
@@ -64,7 +65,8 @@ GEN	:= $(B)/gen
 LIB	:= $(B)/libroost.a
 LIBOBJ	:= $(patsubst %.c,$(OBJDIR)/%.o,$(filter-out $(MAIN),$(SRC)))
 GENHDR	:= $(patsubst %.asl,$(GEN)/%.aml.h,$(ASL))
-ROOST	:= $(if $(wildcard $(MAIN)),$(B)/roost)
+MAINOBJ	:= $(patsubst %.c,$(OBJDIR)/%.o,$(MAIN))
+ROOST	:= $(if $(MAIN),$(B)/roost)
 
 # tests/<ring>/test_*.c is one Criterion program each, linked with that
 # folder's lib*.c.
@@ -168,9 +170,9 @@ RUN	:= tests/runner
 all: $(LIB) $(ROOST)	## build roost and libroost.a (default)
 	@:
 
-$(B)/roost: $(OBJDIR)/vmm/run/main.o $(LIB)
+$(B)/roost: $(MAINOBJ) $(LIB) $(B)/.members
 	$(call say,LINK)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(GC) -o $@ $< $(LIB) $(PKG_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(GC) -o $@ $(MAINOBJ) $(LIB) $(PKG_LIBS)
 
 $(LIB): $(LIBOBJ) $(B)/.members
 	$(call say,AR)
@@ -204,7 +206,7 @@ $(B)/.flags: FORCE
 
 $(B)/.members: FORCE
 	@mkdir -p $(B)
-	@$(call keep,$(LIBOBJ))
+	@$(call keep,$(LIBOBJ) $(MAINOBJ))
 
 keep = printf '%s\n' '$(subst ','\'',$(1))' >$@.new; \
 	if cmp -s $@.new $@; then rm -f $@.new; else mv $@.new $@; fi
@@ -232,7 +234,7 @@ else
 CRITERION := -lcriterion
 endif
 
-$(KVM_BIN): | $(GUESTS)
+$(KVM_BIN): | $(GUESTS) $(ROOST)
 
 # The device bench drives the device tests' bus, ring and fake RAM.
 $(B)/tests/bench/bench_device: $(call libobjs,dev)

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
 static log_sink *sink_fn;
 static void *sink_arg;
+static int copy_fd = -1;		/* log_set_copy() */
 static _Atomic bool timestamps;
 static _Atomic int max_level = LOG_LEVEL_TRACE;
 
@@ -78,6 +80,34 @@ static void sink_stderr(enum log_level level, const char *line)
 		return;
 }
 
+/* sink_lock is held. */
+static void write_copy(enum log_level level, const char *line)
+{
+	struct stat st;
+	char buf[1200];
+	size_t n;
+	int r;
+
+	if (fstat(copy_fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > LOG_COPY_MAX &&
+	    ftruncate(copy_fd, 0) < 0)
+		return;
+	n = stamp(buf, sizeof(buf));
+	r = snprintf(buf + n, sizeof(buf) - n, "%s%s\n", level_word[level], line);
+	if (r < 0)
+		return;
+	n = MIN(n + (size_t)r, sizeof(buf) - 1);
+	buf[n - 1] = '\n';
+	if (write(copy_fd, buf, n) < 0)
+		return;		/* a full disk must not stop the VM */
+}
+
+void log_set_copy(int fd)
+{
+	pthread_mutex_lock(&sink_lock);
+	copy_fd = fd;
+	pthread_mutex_unlock(&sink_lock);
+}
+
 void log_msg(enum log_level level, const char *fmt, ...)
 {
 	char line[1024];
@@ -94,6 +124,8 @@ void log_msg(enum log_level level, const char *fmt, ...)
 		sink_fn(level, line, sink_arg);
 	else
 		sink_stderr(level, line);
+	if (copy_fd >= 0 && level != LOG_LEVEL_TRACE)
+		write_copy(level, line);
 	pthread_mutex_unlock(&sink_lock);
 }
 

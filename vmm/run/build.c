@@ -318,12 +318,27 @@ static int build_none(struct built *b, struct err *e)
 	return machine_none_create(b->vm, e);
 }
 
+/* For a firmware to come; its words are checked all the same. */
+static int check_boot(struct built *b, struct err *e)
+{
+	static const struct prop *const tables[] = { boot_props, NULL };
+	struct boot_opts o = { 0 };
+	int r;
+
+	prop_defaults(tables, &o);
+	r = prop_apply(tables, &o, json_object_get(b->desc, "boot"), NULL, "-boot", e);
+	prop_free(tables, &o);
+	return r;
+}
+
 static int build_all(struct built *b, struct err *e)
 {
 	int r = set_identity(b, e);
 
 	if (r == 0)
 		r = check_monitors(b, e);
+	if (r == 0)
+		r = check_boot(b, e);
 	if (r == 0)
 		r = build_backends(b, e);
 	if (r == 0)

@@ -24,6 +24,7 @@ const struct prop machine_props[] = {
 	PROP_BOOL(struct machine_opts, graphics, "graphics", 0, "accepted; there is none"),
 	PROP_ONOFFAUTO(struct machine_opts, hpet, "hpet", PROP_OFF, "accepted; there is none"),
 	PROP_ONOFFAUTO(struct machine_opts, vmport, "vmport", PROP_OFF, "accepted; there is none"),
+	PROP_ONOFFAUTO(struct machine_opts, acpi, "acpi", PROP_ON, "accepted; always there"),
 	PROP_BOOL(struct machine_opts, i8042, "i8042", 1, "keyboard controller"),
 	PROP_END
 };
@@ -63,6 +64,19 @@ const struct prop name_props[] = {
 
 const struct prop overcommit_props[] = {
 	PROP_BOOL(struct overcommit_opts, mem_lock, "mem-lock", 0, "lock all memory"),
+	PROP_END
+};
+
+const struct prop boot_props[] = {
+	PROP_STR(struct boot_opts, order, "order", NULL, "letters of drives, c is the first disk"),
+	PROP_STR(struct boot_opts, once, "once", NULL, "order of the first start only"),
+	PROP_BOOL(struct boot_opts, menu, "menu", 0, "offer a boot menu"),
+	PROP_BOOL(struct boot_opts, strict, "strict", 0, "only devices with a bootindex"),
+	PROP_STR(struct boot_opts, splash, "splash", NULL, "picture to show"),
+	PROP_I32(struct boot_opts, splash_time, "splash-time", -1, 65535, -1, "how long",
+		 .unit = "ms"),
+	PROP_I32(struct boot_opts, reboot_timeout, "reboot-timeout", -1, 65535, -1,
+		 "pause before trying again", .unit = "ms"),
 	PROP_END
 };
 

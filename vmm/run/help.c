@@ -5,8 +5,11 @@
 
 #include <string.h>
 
+#include "block/block.h"
 #include "vmm/base/json.h"
 #include "vmm/base/log.h"
+#include "vmm/base/util.h"
+#include "vmm/char/char.h"
 #include "vmm/core/dev.h"
 #include "vmm/core/vm.h"
 #include "vmm/run/dev_list.h"
@@ -61,6 +64,28 @@ static void print_table(const struct prop *p, FILE *f)
 	}
 }
 
+void help_option_parts(const char *name, FILE *f)
+{
+	static const struct {
+		const char *name;
+		const struct prop *props;
+	} parts[] = {
+		{ "machine", machine_props }, { "smp", smp_props }, { "m", mem_props },
+		{ "accel", accel_props }, { "name", name_props }, { "boot", boot_props },
+		{ "overcommit", overcommit_props }, { "msg", msg_props },
+		{ "drive", drive_props }, { "blockdev", block_node_props },
+		{ "chardev", char_props },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		if (strcmp(parts[i].name, name) == 0)
+			print_table(parts[i].props, f);
+	for (int i = 0; strcmp(name, "chardev") == 0 && char_drivers[i]; i++) {
+		fprintf(f, "%s: %s\n", char_drivers[i]->name, char_drivers[i]->help);
+		print_table(char_drivers[i]->props, f);
+	}
+}
+
 static void list_devices(FILE *f)
 {
 	for (int i = 0; dev_list[i]; i++) {
@@ -73,7 +98,7 @@ static void list_devices(FILE *f)
 	}
 }
 
-static bool print_device(const char *driver, FILE *f)
+bool help_device(const char *driver, FILE *f)
 {
 	const struct prop *tables[DEV_TABLES_MAX];
 	const struct dev_type *t = dev_type_find(dev_list, driver);
@@ -99,7 +124,7 @@ static bool help_devices(const json_t *desc, FILE *f)
 			list_devices(f);
 			return true;
 		}
-		if (json_object_get(d, "help") && print_device(driver, f))
+		if (json_object_get(d, "help") && help_device(driver, f))
 			return true;
 	}
 	return false;

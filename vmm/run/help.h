@@ -12,4 +12,9 @@
  * -cpu help, -object help, -d help); false when it asks for none. */
 bool help_print(const json_t *desc, FILE *f);
 
+/* A device's options; false: there is no such device. */
+bool help_device(const char *driver, FILE *f);
+/* What the argument of option @name is made of, when tables say so. */
+void help_option_parts(const char *name, FILE *f);
+
 #endif

@@ -20,7 +20,7 @@ struct machine_opts {
 	char *type, *accel, *memory_backend;
 	int irqchip;			/* enum machine_irqchip */
 	bool usb, dump_guest_core, mem_merge, graphics, i8042;
-	int vmport, hpet;		/* enum prop_auto */
+	int vmport, hpet, acpi;		/* enum prop_auto */
 };
 enum machine_irqchip { MACHINE_IRQCHIP_ON, MACHINE_IRQCHIP_SPLIT, MACHINE_IRQCHIP_OFF };
 extern const struct prop machine_props[];
@@ -51,6 +51,14 @@ struct overcommit_opts {
 	bool mem_lock;
 };
 extern const struct prop overcommit_props[];
+
+/* -boot: checked, and kept for the firmware that is to come. */
+struct boot_opts {
+	char *order, *once, *splash;
+	bool menu, strict;
+	int32_t splash_time, reboot_timeout;
+};
+extern const struct prop boot_props[];
 
 struct msg_opts {
 	bool timestamp;

@@ -1,12 +1,13 @@
 /*
- * vmm/run/main.c - the roost program: argv, signals, terminal, exit status.
+ * vmm/run/main.c - the roost program: a VM's process, from argv to exit status.
  *
- * The library's first client, and the only file that exits, handles signals or
- * prints to stdout.
+ * The library's first client; with verb*.c the only code that exits, handles
+ * signals or prints to stdout.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,9 +25,12 @@
 #include "vmm/core/vm.h"
 #include "vmm/loop/loop.h"
 #include "vmm/run/build.h"
+#include "vmm/run/guess.h"
 #include "vmm/run/help.h"
 #include "vmm/run/machine.h"
 #include "vmm/run/options.h"
+#include "vmm/run/runtime.h"
+#include "vmm/run/verb.h"
 
 struct program {
 	struct loop *loop;
@@ -35,6 +39,8 @@ struct program {
 	int status;
 	int ready_fd;		/* -daemonize: the parent waits on it; -1: none */
 	const char *pidfile;	/* written by us, removed at exit */
+	struct runtime rt;	/* where verbs find the VM; dirfd -1: nowhere */
+	int log_fd;		/* the folder's log; -1: none */
 };
 
 /* ---- signals ---- */
@@ -166,6 +172,8 @@ static int start(struct program *p, const json_t *desc, const sigset_t *set, str
 	struct vm *vm;
 	int r;
 
+	if (p->rt.dirfd >= 0 && runtime_set_pid(&p->rt, e))
+		return -EIO;
 	r = build_vm(p->loop, desc, &p->built, e);
 	if (r)
 		return r;
@@ -221,6 +229,77 @@ static int parse_aio(const json_t *desc, enum loop_aio *aio, struct err *e)
 	return err_set(e, -EINVAL, "-aio %s: must be auto|io_uring|threads", s);
 }
 
+/* ---- the folder where verbs find us ---- */
+
+static void keep_log(struct program *p)
+{
+	if (p->rt.dirfd < 0)
+		return;
+	p->log_fd = runtime_open(&p->rt, RUNTIME_LOG, O_WRONLY | O_CREAT | O_APPEND);
+	log_set_copy(p->log_fd);
+}
+
+static void leave_runtime(struct program *p)
+{
+	log_set_copy(-1);
+	fd_close(&p->log_fd);
+	runtime_remove(&p->rt);
+}
+
+/* The QMP server that verbs talk to, as if it had been an option. */
+static void add_qmp(json_t *desc, const struct runtime *rt)
+{
+	char *path = runtime_path(rt, RUNTIME_QMP);
+	json_t *chardevs = json_object_get(desc, "chardevs"), *mons;
+
+	if (!chardevs)
+		json_object_set_new(desc, "chardevs", chardevs = json_array());
+	mons = json_object_get(desc, "mons");
+	if (!mons)
+		json_object_set_new(desc, "mons", mons = json_array());
+	json_array_append_new(chardevs, json_pack("{s:s, s:s, s:s, s:s, s:s}", "backend", "socket",
+						  "id", "roost-qmp", "path", path, "server", "on",
+						  "wait", "off"));
+	json_array_append_new(mons, json_pack("{s:s, s:s}", "chardev", "roost-qmp", "mode",
+					      "control"));
+	free(path);
+}
+
+/*
+ * A machine manager's VM (-nodefaults, -machine none) is its own affair, unless
+ * `run` was written. A name that was given is taken or not; that there is no
+ * place for a folder is no reason not to run.
+ */
+static int enter_runtime(json_t *desc, bool run_written, struct runtime *rt)
+{
+	const char *type = json_str(json_object_get(desc, "machine"), "type", "");
+	struct err e = ERR_INIT;
+	bool given;
+	char *name, *text;
+	int r;
+
+	if ((json_object_get(desc, "nodefaults") && !run_written) || strcmp(type, "none") == 0)
+		return 0;
+	name = guess_name(desc, &given);
+	r = runtime_create(rt, name, !given, &e);
+	free(name);
+	if (r == -EEXIST || (r && run_written)) {
+		log_err("%s", e.text);
+		return r;
+	}
+	if (r) {
+		log_warn("%s; roost ps will not show this VM", e.text);
+		return 0;
+	}
+	text = json_dumps(desc, JSON_INDENT(2));
+	runtime_write(rt, RUNTIME_CONFIG, text, strlen(text), NULL);
+	free(text);
+	add_qmp(desc, rt);
+	return 0;
+}
+
+/* ---- run ---- */
+
 static void finish(struct program *p)
 {
 	if (p->built)
@@ -234,16 +313,18 @@ static void finish(struct program *p)
 	char_restore_terminal();
 }
 
-static int run(const json_t *desc, int ready_fd)
+static int run(const json_t *desc, struct runtime *rt, int ready_fd)
 {
-	struct program p = { .signals.fd = -1, .ready_fd = ready_fd };
+	struct program p = { .signals.fd = -1, .ready_fd = ready_fd, .rt = *rt, .log_fd = -1 };
 	struct err e = ERR_INIT;
 	enum loop_aio aio = LOOP_AIO_AUTO;
 	sigset_t set;
 	int r;
 
+	*rt = (struct runtime)RUNTIME_INIT;	/* it has moved to p.rt */
 	block_signals(&set);
 	catch_fatal_signals();
+	keep_log(&p);
 	r = parse_aio(desc, &aio, &e);
 	if (r == 0)
 		r = lock_memory(desc, &e);
@@ -256,6 +337,7 @@ static int run(const json_t *desc, int ready_fd)
 	finish(&p);
 	if (err_is_set(&e))
 		log_err("%s", e.text);
+	leave_runtime(&p);
 	return r ? EXIT_FAILURE : p.status;
 }
 
@@ -272,18 +354,20 @@ static int wait_for_child(int fd)
 	return n == 1 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int daemonize(const json_t *desc)
+static int daemonize(const json_t *desc, struct runtime *rt)
 {
 	int pipe_fd[2];
 	pid_t pid;
 
 	if (pipe2(pipe_fd, O_CLOEXEC) < 0) {
 		log_err("-daemonize: no pipe: %s", strerror(errno));
+		runtime_remove(rt);
 		return EXIT_FAILURE;
 	}
 	pid = fork();
 	if (pid < 0) {
 		log_err("-daemonize: cannot fork: %s", strerror(errno));
+		runtime_remove(rt);
 		return EXIT_FAILURE;
 	}
 	if (pid > 0) {
@@ -292,7 +376,7 @@ static int daemonize(const json_t *desc)
 	}
 	close(pipe_fd[0]);
 	setsid();
-	return run(desc, pipe_fd[1]);
+	return run(desc, rt, pipe_fd[1]);
 }
 
 /* ---- options that are about the program ---- */
@@ -335,13 +419,22 @@ static int set_logging(const json_t *desc, struct err *e)
 	return 0;
 }
 
-static int act(const json_t *desc, enum options_action action)
+static unsigned int host_cpus(void)
 {
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned int)CPU_COUNT(&set);
+}
+
+static int act(json_t *desc, enum options_action action, bool run_written)
+{
+	struct runtime rt = RUNTIME_INIT;
 	struct err e = ERR_INIT;
+	int status;
 
 	switch (action) {
 	case OPTIONS_HELP:
-		options_print_help(stdout);
+		verb_print_all_help(stdout);
 		return EXIT_SUCCESS;
 	case OPTIONS_VERSION:
 		printf("roost %s\n", ROOST_VERSION);
@@ -359,26 +452,62 @@ static int act(const json_t *desc, enum options_action action)
 		log_err("%s", e.text);
 		return EXIT_FAILURE;
 	}
-	return json_object_get(desc, "daemonize") ? daemonize(desc) : run(desc, -1);
+	if (enter_runtime(desc, run_written, &rt))
+		return EXIT_FAILURE;
+	status = json_object_get(desc, "daemonize") ? daemonize(desc, &rt) : run(desc, &rt, -1);
+	runtime_close(&rt);	/* the daemon's parent has them still */
+	return status;
 }
 
-int main(int argc, char **argv)
+/* ---- which of the two: a VM or a verb ---- */
+
+static bool looks_like_image(const char *word)
 {
+	return strchr(word, '/') || strchr(word, '.') || access(word, F_OK) == 0;
+}
+
+static int unknown_word(const char *word)
+{
+	const char *near = verb_nearest(word);
+
+	if (near)
+		log_err("'%s' is neither a verb nor an image; did you mean roost %s?", word, near);
+	else
+		log_err("'%s' is neither a verb nor an image; see roost help", word);
+	return VERB_USAGE;
+}
+
+static int run_vm(int argc, char **argv)
+{
+	bool run_written = strcmp(argv[1], "run") == 0;
 	enum options_action action;
 	struct err e = ERR_INIT;
 	json_t *desc;
 	int status;
 
-	if (argc == 1) {
-		options_print_help(stderr);
-		return EXIT_FAILURE;
-	}
 	if (options_parse(argc, argv, &desc, &action, &e)) {
 		log_err("%s", e.text);
 		status = EXIT_FAILURE;
 	} else {
-		status = act(desc, action);
+		guess_defaults(desc, host_cpus());
+		status = act(desc, action, run_written);
 	}
 	json_decref(desc);
 	return status;
+}
+
+int main(int argc, char **argv)
+{
+	const struct verb *v;
+
+	if (argc == 1) {
+		verb_print_all_help(stderr);
+		return VERB_USAGE;
+	}
+	v = verb_find(argv[1]);
+	if (v && v->run)
+		return verb_run(v, argc - 2, argv + 2);
+	if (!v && argv[1][0] != '-' && !looks_like_image(argv[1]))
+		return unknown_word(argv[1]);
+	return run_vm(argc, argv);
 }

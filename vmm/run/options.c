@@ -14,6 +14,7 @@
 
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
+#include "vmm/run/ignored.h"
 
 enum opt_kind {
 	OPT_FLAG,	/* no argument: key = true */
@@ -21,9 +22,9 @@ enum opt_kind {
 	OPT_OBJECT,	/* key = object, later ones add members */
 	OPT_LIST,	/* append an object to array key */
 	OPT_TEXTS,	/* append the text to array key */
+	OPT_SET,	/* changes an element of an array */
+	OPT_READ,	/* a description from a file */
 	OPT_ACTION,	/* an enum options_action */
-	OPT_NONE,	/* argument or not, accepted and without effect here */
-	OPT_NONE_ARG,
 };
 
 struct opt {
@@ -43,7 +44,6 @@ static const struct opt opts[] = {
 	  "machine type: q35 (`help` lists)", 0 },
 	{ "M", OPT_OBJECT, "machine", "type", 0, "TYPE[,k=v...]", "the same", 0 },
 	{ "accel", OPT_OBJECT, "accel", "accel", 0, "kvm[,device=PATH]", "accelerator: kvm", 0 },
-	{ "enable-kvm", OPT_NONE, NULL, NULL, 0, NULL, "no effect: KVM is what roost runs on", 0 },
 	{ "cpu", OPT_TEXT, "cpu", NULL, 0, "MODEL[,+feature,-feature...]",
 	  "CPU model (default host; `help` lists)", 0 },
 	{ "smp", OPT_OBJECT, "smp", "cpus", 0, "N[,sockets=,dies=,cores=,threads=]",
@@ -95,7 +95,7 @@ static const struct opt opts[] = {
 	{ "d", OPT_TEXTS, "trace", NULL, 0, "GLOB[,GLOB...]",
 	  "trace points to switch on (`help` lists)", 0 },
 	{ "D", OPT_TEXT, "logfile", NULL, 0, "FILE", "write messages there", 0 },
-	{ "readconfig", OPT_TEXTS, "readconfig", NULL, 0, "FILE",
+	{ "readconfig", OPT_READ, NULL, NULL, 0, "FILE",
 	  "read a description that -dump-config printed", 0 },
 	{ "dump-config", OPT_ACTION, NULL, NULL, 0, NULL,
 	  "print the description as JSON and end", OPTIONS_DUMP },
@@ -104,14 +104,10 @@ static const struct opt opts[] = {
 	{ "help", OPT_ACTION, NULL, NULL, 0, NULL, "this text", OPTIONS_HELP },
 	{ "h", OPT_ACTION, NULL, NULL, 0, NULL, "the same", OPTIONS_HELP },
 	{ "version", OPT_ACTION, NULL, NULL, 0, NULL, "print the version", OPTIONS_VERSION },
-	/* accepted because leaving them out changes nothing here */
-	{ "display", OPT_NONE_ARG, NULL, NULL, 0, "none", "no effect: there is no display", 0 },
-	{ "vga", OPT_NONE_ARG, NULL, NULL, 0, "none", "no effect: there is no VGA", 0 },
-	{ "boot", OPT_NONE_ARG, NULL, NULL, 0, "order=...,strict=...",
-	  "no effect: the kernel given is what boots", 0 },
-	{ "no-user-config", OPT_NONE, NULL, NULL, 0, NULL,
-	  "no effect: no configuration file is read", 0 },
-	{ "no-hpet", OPT_NONE, NULL, NULL, 0, NULL, "no effect: there is no HPET", 0 },
+	{ "boot", OPT_OBJECT, "boot", "order", 0, "order=...,strict=on|off",
+	  "boot order; for firmware, which there is none of yet", 0 },
+	{ "set", OPT_SET, NULL, NULL, 0, "GROUP.ID.NAME=VALUE",
+	  "change an option given before: device, drive, chardev, object, blockdev", 0 },
 	{ "overcommit", OPT_OBJECT, "overcommit", NULL, 0, "mem-lock=on|off",
 	  "lock guest memory", 0 },
 };
@@ -123,9 +119,10 @@ static const char *const qemu_only[] = {
 	"only-migratable",
 	"tpmdev", "audiodev", "audio", "fsdev", "virtfs", "parallel", "gdb", "s",
 	"icount", "watchdog-action", "runas", "chroot", "sandbox", "fw_cfg", "dtb",
-	"set", "writeconfig", "numa", "mem-path", "mem-prealloc", "option-rom", "semihosting",
-	"k", "full-screen", "win2k-hack", "no-acpi", "add-fd", "trace", "plugin", "qtest",
-	"action", "qmp-pretty", "singlestep", "preconfig", "enable-fips", "iscsi", "acpitable",
+	"writeconfig", "numa", "mem-path", "mem-prealloc", "option-rom", "semihosting",
+	"k", "full-screen", "win2k-hack", "add-fd", "trace", "plugin", "qtest",
+	"action", "qmp-pretty", "singlestep", "preconfig", "enable-fips", "L", "curses", "sdl", "gdb",
+	"no-fd-bootchk", "mtdblock", "sd", "g", "alt-grab", "rotate", "portrait", "tpm", "compat", "iscsi", "acpitable",
 	"prom-env", "echr", "xen-domid", "old-param", "tb-size", "seed", "dumpdtb", NULL
 };
 
@@ -141,10 +138,9 @@ static int unknown_opt(const char *arg, const char *name, struct err *e)
 {
 	const char *names[ARRAY_LEN(opts) + 1], *near;
 
-	for (int i = 0; qemu_only[i]; i++)
-		if (strcmp(qemu_only[i], name) == 0)
-			return err_set(e, -EINVAL, "%s: QEMU has this option, roost has not (yet); "
-				       "see roost --help", arg);
+	if (options_qemu_only(name))
+		return err_set(e, -EINVAL, "%s: QEMU has this option, roost has not (yet); "
+			       "see roost --help", arg);
 	for (size_t i = 0; i < ARRAY_LEN(opts); i++)
 		names[i] = opts[i].name;
 	names[ARRAY_LEN(opts)] = NULL;
@@ -165,32 +161,151 @@ static json_t *array_at(json_t *desc, const char *key)
 	return a;
 }
 
-/* A description from a file, as if its options stood here. */
-static int read_config(json_t *desc, const char *path, struct err *e)
+/* ---- descriptions from files ---- */
+
+static const struct opt *opt_of_key(const char *key)
 {
-	json_error_t je;
-	json_t *o = json_load_file(path, JSON_REJECT_DUPLICATES, &je), *val, *item;
-	const char *key;
+	for (size_t i = 0; i < ARRAY_LEN(opts); i++)
+		if (opts[i].key && strcmp(opts[i].key, key) == 0)
+			return &opts[i];
+	return NULL;
+}
+
+static int unknown_key(const char *path, const char *key, struct err *e)
+{
+	const char *keys[ARRAY_LEN(opts) + 1], *near;
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(opts); i++)
+		if (opts[i].key)
+			keys[n++] = opts[i].key;
+	keys[n] = NULL;
+	near = util_nearest(key, keys);
+	return err_set(e, -EINVAL, "-readconfig %s: there is no '%s' in a description%s%s%s", path,
+		       key, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
+static bool all_of(const json_t *list, json_type type)
+{
+	const json_t *item;
 	size_t i;
 
+	json_array_foreach(list, i, item)
+		if (json_typeof(item) != type)
+			return false;
+	return json_is_array(list);
+}
+
+/* Nothing behind the parser looks at a type again. */
+static const char *wrong_type(const struct opt *o, const json_t *val)
+{
+	switch (o->kind) {
+	case OPT_FLAG:
+		return json_is_true(val) ? NULL : "true";
+	case OPT_OBJECT:
+		return json_is_object(val) ? NULL : "an object";
+	case OPT_LIST:
+		return all_of(val, JSON_OBJECT) ? NULL : "an array of objects";
+	case OPT_TEXTS:
+		return all_of(val, JSON_STRING) ? NULL : "an array of strings";
+	default:
+		return json_is_string(val) ? NULL : "a string";
+	}
+}
+
+static void merge(json_t *desc, const char *key, json_t *val)
+{
+	json_t *have = json_object_get(desc, key), *item;
+	size_t i;
+
+	if (json_is_array(val)) {
+		array_at(desc, key);	/* also an empty one */
+		json_array_foreach(val, i, item)
+			json_array_append(array_at(desc, key), item);
+	} else if (json_is_object(val) && have) {
+		json_object_update(have, val);
+	} else {
+		json_object_set(desc, key, val);
+	}
+}
+
+/* As if the options that @path holds stood here. */
+static int read_config(json_t *desc, const char *path, struct err *e)
+{
+	json_error_t je = { .line = 0 };
+	json_t *o = json_load_file(path, JSON_REJECT_DUPLICATES, &je), *val;
+	const char *key, *want;
+	int r = 0;
+
 	if (!json_is_object(o)) {
+		if (o)
+			err_set(e, -EINVAL, "-readconfig %s: a JSON object is needed, as -dump-config "
+				"prints it", path);
+		else
+			err_set(e, -EINVAL, "-readconfig %s: line %d: %s; it takes what "
+				"-dump-config prints", path, je.line, je.text);
 		json_decref(o);
-		return err_set(e, -EINVAL, "-readconfig %s: line %d: %s", path,
-			       je.line, o ? "a JSON object is needed" : je.text);
+		return -EINVAL;
 	}
 	json_object_foreach(o, key, val) {
-		if (json_is_array(val)) {
-			json_array_foreach(val, i, item)
-				json_array_append(array_at(desc, key), item);
-		} else if (json_is_object(val) && json_is_object(json_object_get(desc, key))) {
-			json_object_update(json_object_get(desc, key), val);
-		} else {
-			json_object_set(desc, key, val);
-		}
+		const struct opt *opt = opt_of_key(key);
+
+		want = opt ? wrong_type(opt, val) : NULL;
+		if (!opt)
+			r = unknown_key(path, key, e);
+		else if (want)
+			r = err_set(e, -EINVAL, "-readconfig %s: '%s' must be %s", path, key, want);
+		if (r)
+			break;
+		merge(desc, key, val);
 	}
 	json_decref(o);
+	return r;
+}
+
+/* ---- -set ---- */
+
+static json_t *element(json_t *list, const char *id, size_t len)
+{
+	json_t *item;
+	const char *have;
+	size_t i;
+
+	json_array_foreach(list, i, item) {
+		have = json_str(item, "id", json_str(item, "node-name", ""));
+		if (strlen(have) == len && strncmp(have, id, len) == 0)
+			return item;
+	}
+	return NULL;
+}
+
+/* "device.disk0.serial=A1": QEMU's groups are the names of the options. */
+static int set_member(json_t *desc, const char *text, struct err *e)
+{
+	const char *dot = strchr(text, '.'), *dot2 = dot ? strchr(dot + 1, '.') : NULL;
+	const char *eq = dot2 ? strchr(dot2, '=') : NULL;
+	char group[20], name[64];
+	const struct opt *o;
+	json_t *item, *val;
+
+	if (!eq || eq == dot2 + 1)
+		return err_set(e, -EINVAL, "-set %s: must be GROUP.ID.NAME=VALUE", text);
+	snprintf(group, sizeof(group), "%.*s", (int)MIN(dot - text, 19), text);
+	snprintf(name, sizeof(name), "%.*s", (int)MIN(eq - dot2 - 1, 63), dot2 + 1);
+	o = find_opt(group);
+	if (!o || o->kind != OPT_LIST)
+		return err_set(e, -EINVAL, "-set %s: there is no group '%s'; use device, drive, "
+			       "chardev, object or blockdev", text, group);
+	item = element(json_object_get(desc, o->key), dot + 1, (size_t)(dot2 - dot - 1));
+	if (!item)
+		return err_set(e, -ENOENT, "-set %s: no -%s before it has this id", text, group);
+	val = json_string(eq + 1);
+	if (!val || json_object_set_new(item, name, val))
+		return err_set(e, -EINVAL, "-set %s: the value is not valid UTF-8", text);
 	return 0;
 }
+
+/* ---- options ---- */
 
 static int add_object(json_t *desc, const struct opt *o, const char *val, struct err *e)
 {
@@ -238,80 +353,118 @@ static int take_opt(json_t *desc, const struct opt *o, const char *val,
 	case OPT_ACTION:
 		*act = (enum options_action)o->action;
 		return 0;
-	case OPT_NONE:
-	case OPT_NONE_ARG:
-		return 0;
+	case OPT_READ:
+		return read_config(desc, val, e);
+	case OPT_SET:
+		return set_member(desc, val, e);
 	case OPT_OBJECT:
 	case OPT_LIST:
 		return add_object(desc, o, val, e);
 	default:
-		if (strcmp(o->name, "readconfig") == 0)
-			return read_config(desc, val, e);
 		return add_text(desc, o, val, e);
 	}
 }
 
-static bool takes_arg(const struct opt *o)
+/* The argument of argv[*i], which @shown describes; NULL with @e. */
+static const char *argument(int argc, char **argv, int *i, const char *shown, struct err *e)
 {
-	return o->kind != OPT_FLAG && o->kind != OPT_ACTION && o->kind != OPT_NONE;
+	if (*i + 1 < argc)
+		return argv[++*i];
+	err_set(e, -EINVAL, "%s needs an argument: %s", argv[*i], shown);
+	return NULL;
+}
+
+static int take_ignored(const struct ignored *ig, int argc, char **argv, int *i, struct err *e)
+{
+	const char *opt = argv[*i], *val;
+
+	if (!ig->arg)
+		return 0;
+	val = argument(argc, argv, i, ig->arg, e);
+	if (!val)
+		return -EINVAL;
+	if (!ig->only || strcmp(val, ig->only) == 0)
+		return 0;
+	return err_set(e, -EINVAL, "%s %s: %s; use %s %s or leave it out", opt, val, ig->why, opt,
+		       ig->only);
+}
+
+/* argv[*i] and its argument. */
+static int parse_one(json_t *desc, int argc, char **argv, int *i, enum options_action *act,
+		     struct err *e)
+{
+	const char *arg = argv[*i], *name = arg + (arg[1] == '-' ? 2 : 1), *val = NULL;
+	const struct ignored *ig = ignored_find(name);
+	const struct opt *o = find_opt(name);
+
+	if (ig)
+		return take_ignored(ig, argc, argv, i, e);
+	if (!o)
+		return unknown_opt(arg, name, e);
+	if (o->arg) {
+		val = argument(argc, argv, i, o->arg, e);
+		if (!val)
+			return -EINVAL;
+	}
+	return take_opt(desc, o, val, act, e);
 }
 
 int options_parse(int argc, char **argv, json_t **desc, enum options_action *act,
 		  struct err *e)
 {
-	const struct opt *o;
-	const char *name, *val;
-	int i = 1, r;
+	int i = argc > 1 && strcmp(argv[1], "run") == 0 ? 2 : 1, r;
 
 	*desc = json_object();
 	*act = OPTIONS_RUN;
-	if (argc > 1 && strcmp(argv[1], "run") == 0)
-		i = 2;
 	for (; i < argc; i++) {
-		if (argv[i][0] != '-' || argv[i][1] == '\0') {
+		if (argv[i][0] != '-' || argv[i][1] == '\0')
 			r = add_text(*desc, find_opt("hda"), argv[i], e);
-			if (r)
-				return r;
-			continue;
-		}
-		name = argv[i] + (argv[i][1] == '-' ? 2 : 1);
-		o = find_opt(name);
-		if (!o)
-			return unknown_opt(argv[i], name, e);
-		val = NULL;
-		if (takes_arg(o)) {
-			if (i + 1 == argc)
-				return err_set(e, -EINVAL, "%s needs an argument: %s",
-					       argv[i], o->arg);
-			val = argv[++i];
-		}
-		r = take_opt(*desc, o, val, act, e);
-		if (r)
+		else
+			r = parse_one(*desc, argc, argv, &i, act, e);
+		if (r || *act == OPTIONS_HELP || *act == OPTIONS_VERSION)
 			return r;
-		if (*act == OPTIONS_HELP || *act == OPTIONS_VERSION)
-			return 0;
 	}
 	return 0;
 }
 
-void options_print_help(FILE *f)
+static void print_opt(const struct opt *o, FILE *f)
 {
 	char left[80];
 
-	fprintf(f,
-		"usage: roost [OPTIONS] [IMAGE...]\n"
-		"       roost run [OPTIONS] [IMAGE...]\n\n"
-		"Start a virtual machine. IMAGE is a raw disk image, shown to the guest as a\n"
-		"virtio disk. The serial port is on this terminal; Ctrl-A x ends roost and\n"
-		"Ctrl-A h lists the other keys.\n\n");
-	for (size_t i = 0; i < ARRAY_LEN(opts); i++) {
-		snprintf(left, sizeof(left), "-%s%s%s", opts[i].name,
-			 opts[i].arg ? " " : "", opts[i].arg ? opts[i].arg : "");
-		if (strlen(left) > 32)
-			fprintf(f, "  %s\n  %-32s %s\n", left, "", opts[i].help);
-		else
-			fprintf(f, "  %-32s %s\n", left, opts[i].help);
-	}
-	fprintf(f, "\nExit status: 0 the guest powered off or the user quit, 1 an error; a guest\n"
-		"with an isa-debug-exit device chooses its own odd status.\n");
+	snprintf(left, sizeof(left), "-%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+	if (strlen(left) > 32)
+		fprintf(f, "  %s\n  %-32s %s\n", left, "", o->help);
+	else
+		fprintf(f, "  %-32s %s\n", left, o->help);
+}
+
+void options_print_list(FILE *f)
+{
+	for (size_t i = 0; i < ARRAY_LEN(opts); i++)
+		print_opt(&opts[i], f);
+}
+
+bool options_print_one(const char *name, FILE *f)
+{
+	const struct opt *o = find_opt(name);
+
+	if (o)
+		print_opt(o, f);
+	return o != NULL;
+}
+
+bool options_qemu_only(const char *name)
+{
+	for (int i = 0; qemu_only[i]; i++)
+		if (strcmp(qemu_only[i], name) == 0)
+			return true;
+	return false;
+}
+
+bool options_at(size_t i, struct option_info *info)
+{
+	if (i >= ARRAY_LEN(opts))
+		return false;
+	*info = (struct option_info){ opts[i].name, opts[i].arg, opts[i].help };
+	return true;
 }

@@ -14,6 +14,8 @@
 #define VMM_RUN_OPTIONS_H
 
 #include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #include "vmm/base/err.h"
@@ -32,6 +34,18 @@ int options_parse(int argc, char **argv, json_t **desc, enum options_action *act
 /* The reply of query-command-line-options, a new array. */
 json_t *options_describe(void);
 /* The complete option list, aligned, for --help. */
-void options_print_help(FILE *f);
+void options_print_list(FILE *f);
+/* One option of it; false: there is none of this name. */
+bool options_print_one(const char *name, FILE *f);
+/* QEMU has it, roost has not. */
+bool options_qemu_only(const char *name);
+
+/* For the manual page and completion: the options one after the other. */
+struct option_info {
+	const char *name;	/* without the '-' */
+	const char *arg;	/* NULL: takes none */
+	const char *help;
+};
+bool options_at(size_t i, struct option_info *info);
 
 #endif

@@ -45,11 +45,9 @@ static int wait_for(const struct qmpc *c, short what, uint64_t deadline)
 	uint64_t now = clock_ns();
 	int ms = -1, r;
 
-	if (deadline != UINT64_MAX) {
-		if (now >= deadline)
-			return -ETIMEDOUT;
-		ms = (int)((deadline - now) / NS_PER_MS) + 1;
-	}
+	/* What is there already may be taken after the deadline, too. */
+	if (deadline != UINT64_MAX)
+		ms = now < deadline ? (int)((deadline - now) / NS_PER_MS) + 1 : 0;
 	r = poll(&p, 1, ms);
 	if (r < 0)
 		return -errno;

@@ -1,0 +1,347 @@
+/*
+ * tests/kvm/test_verbs.c - the native verbs as processes, against VMs that run
+ * a small guest, and against folders where something evil lives.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/base/util.h"
+
+#define GUEST "-kernel " TEST_BUILD "/tests/kvm/guest_power.elf -m 32M -smp 1 "
+
+static char top[64];	/* XDG_RUNTIME_DIR */
+static char out[16384];	/* of the last sh(): stdout and stderr */
+
+static void no_kvm_skips(void)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		cr_skip_test("/dev/kvm cannot be opened: %s", strerror(errno));
+	close(fd);
+}
+
+/* Run a shell command, in which $R is roost, at most 30 s; its exit status. */
+static int __attribute__((format(printf, 1, 2))) sh(const char *fmt, ...)
+{
+	char cmd[4096];
+	size_t n;
+	va_list ap;
+	FILE *f;
+	int status;
+
+	n = (size_t)snprintf(cmd, sizeof(cmd), "{ ");
+	va_start(ap, fmt);
+	n += (size_t)vsnprintf(cmd + n, sizeof(cmd) - n, fmt, ap);
+	va_end(ap);
+	snprintf(cmd + n, sizeof(cmd) - n, "; } 2>&1 </dev/null");
+	f = popen(cmd, "r");
+	cr_assert(f);
+	n = fread(out, 1, sizeof(out) - 1, f);
+	out[n] = '\0';
+	status = pclose(f);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+static bool says(const char *text)
+{
+	return strstr(out, text) != NULL;
+}
+
+static void setup(void)
+{
+	snprintf(top, sizeof(top), "/tmp/test-verbs-XXXXXX");
+	cr_assert(mkdtemp(top));
+	setenv("XDG_RUNTIME_DIR", top, 1);
+	setenv("R", "timeout -k 1 30 " TEST_BUILD "/roost", 1);
+	setenv("T", top, 1);
+}
+
+static void fini(void)
+{
+	sh("for p in $T/roost/*/pid; do kill -9 $(cat $p); done");
+	sh("rm -rf $T");
+}
+
+/* Start a VM called @name in the background, up when this returns. */
+static void start(const char *name, const char *more)
+{
+	no_kvm_skips();
+	cr_assert_eq(sh("$R run " GUEST "-name %s -daemonize -serial file:$T/%s.txt %s", name, name,
+			more), 0, "%s", out);
+	cr_assert_eq(sh("for i in $(seq 100); do grep -q 'guest is up' $T/%s.txt && exit 0; "
+			"sleep 0.05; done; exit 1", name), 0);
+}
+
+TestSuite(verbs, .init = setup, .fini = fini, .timeout = 120);
+
+Test(verbs, test_ps_lists_two_vms_in_order)
+{
+	start("web", "");
+	start("db", "");
+	cr_assert_eq(sh("$R ps"), 0);
+	cr_expect_eq(strncmp(out, "NAME ", 5), 0, "%s", out);
+	cr_expect(strstr(out, "\ndb ") && strstr(out, "\nweb ") > strstr(out, "\ndb "), "%s", out);
+	cr_expect(says("running"), "%s", out);
+	cr_expect(says("32M"), "%s", out);
+	cr_expect_eq(sh("$R ps --json | python3 -c 'import json,sys; v = json.load(sys.stdin); "
+			"print([x[\"name\"] for x in v], v[0][\"memory\"], v[0][\"vcpus\"])'"), 0);
+	cr_expect(says("['db', 'web'] 33554432 1"), "%s", out);
+}
+
+Test(verbs, test_pause_resume_and_reset_say_the_state)
+{
+	start("web", "");
+	cr_expect_eq(sh("$R pause web"), 0, "%s", out);
+	cr_expect_str_eq(out, "web: paused\n");
+	cr_expect_eq(sh("$R ps | grep paused"), 0);
+	cr_expect_eq(sh("$R resume web"), 0);
+	cr_expect_str_eq(out, "web: running\n");
+	cr_expect_eq(sh("$R reset web"), 0);
+	cr_expect_str_eq(out, "web: running\n");
+	cr_expect_eq(sh("for i in $(seq 100); do [ $(grep -c 'guest is up' $T/web.txt) = 2 ] && "
+			"exit 0; sleep 0.05; done; exit 1"), 0, "the guest started again");
+}
+
+Test(verbs, test_stop_waits_for_the_guest_to_be_off)
+{
+	start("web", "");
+	cr_expect_eq(sh("$R stop web"), 0, "%s", out);
+	cr_expect_str_eq(out, "web: off\n");
+	cr_expect_eq(sh("grep 'guest is off' $T/web.txt"), 0);
+	cr_expect_eq(sh("for i in $(seq 40); do [ -e $T/roost/web ] || exit 0; sleep 0.05; done; "
+			"exit 1"), 0, "the folder is gone");
+	cr_expect_eq(sh("$R stop web"), 3);
+}
+
+Test(verbs, test_stop_of_a_guest_that_ignores_the_button_times_out)
+{
+	no_kvm_skips();
+	cr_assert_eq(sh("$R run -kernel " TEST_BUILD "/tests/kvm/guest_spin.elf -m 32M -smp 1 "
+			"-name deaf -daemonize"), 0, "%s", out);
+	cr_expect_eq(sh("$R stop deaf --timeout=1"), 4, "%s", out);
+	cr_expect(says("did not power off within 1 s"), "%s", out);
+	cr_expect(says("roost kill deaf"), "%s", out);
+}
+
+Test(verbs, test_stop_of_a_paused_guest_is_refused)
+{
+	start("web", "");
+	sh("$R pause web");
+	cr_expect_eq(sh("$R stop web"), 1);
+	cr_expect(says("roost resume web first"), "%s", out);
+}
+
+Test(verbs, test_stop_under_no_shutdown_says_that_the_process_stays)
+{
+	start("web", "-no-shutdown");
+	cr_expect_eq(sh("$R stop web"), 0, "%s", out);
+	cr_expect(says("its process stays"), "%s", out);
+	cr_expect_eq(sh("$R kill web"), 0, "%s", out);
+}
+
+Test(verbs, test_kill_ends_a_vm_and_a_stopped_process)
+{
+	start("web", "");
+	cr_expect_eq(sh("$R kill web"), 0);
+	cr_expect_str_eq(out, "web: ended\n");
+	start("db", "");
+	cr_assert_eq(sh("kill -STOP $(cat $T/roost/db/pid)"), 0);
+	cr_expect_eq(sh("$R kill db"), 0, "%s", out);
+	cr_expect_eq(sh("[ -e $T/roost/db ]"), 1, "the folder is gone");
+}
+
+Test(verbs, test_hanging_vm_is_listed_and_does_not_hang_verbs)
+{
+	start("web", "");
+	start("db", "");
+	cr_assert_eq(sh("kill -STOP $(cat $T/roost/db/pid)"), 0);
+	cr_expect_eq(sh("timeout 10 $R ps"), 0);
+	cr_expect(says("no answer"), "%s", out);
+	cr_expect(says("running"), "%s", out);
+	cr_expect_eq(sh("timeout 10 $R pause db"), 4);
+	cr_expect(says("does not answer"), "%s", out);
+	sh("kill -CONT $(cat $T/roost/db/pid)");
+}
+
+Test(verbs, test_taken_name_is_refused_and_a_killed_ones_is_free)
+{
+	start("web", "");
+	cr_expect_eq(sh("$R run " GUEST "-name web -serial null"), 1);
+	cr_expect(says("-name web: a VM of that name runs already"), "%s", out);
+	cr_assert_eq(sh("p=$(cat $T/roost/web/pid); kill -9 $p; while kill -0 $p; do sleep 0.01; "
+			"done"), 0);
+	cr_expect_eq(sh("[ -e $T/roost/web/qmp.sock ]"), 0, "the folder is stale now");
+	start("web", "");
+	cr_expect_eq(sh("$R kill web"), 0, "%s", out);
+}
+
+Test(verbs, test_stale_folder_is_gone_after_ps)
+{
+	start("web", "");
+	cr_assert_eq(sh("p=$(cat $T/roost/web/pid); kill -9 $p; while kill -0 $p; do sleep 0.01; "
+			"done"), 0);
+	cr_expect_eq(sh("$R pause web"), 3, "%s", out);
+	cr_expect_eq(sh("$R ps"), 0);
+	cr_expect_not(says("web"), "%s", out);
+	cr_expect_eq(sh("[ -e $T/roost/web ]"), 1);
+}
+
+Test(verbs, test_log_shows_what_the_process_said_and_follows_to_the_end)
+{
+	start("web", "");
+	cr_expect_eq(sh("$R log web -f >$T/log & l=$!; sleep 0.3; kill -TERM $(cat "
+			"$T/roost/web/pid); wait $l"), 0);
+	cr_expect_eq(sh("grep 'ended by signal 15' $T/log"), 0);
+}
+
+Test(verbs, test_monitor_takes_words_and_json_from_a_pipe)
+{
+	start("web", "");
+	cr_expect_eq(sh("printf '%%s\\n' query-status '{\"execute\":\"query-name\"}' '' | "
+			"$R monitor web"), 0, "%s", out);
+	cr_expect(says("\"status\":\"running\"") && says("{\"name\":\"web\"}"), "%s", out);
+	cr_expect_eq(sh("echo nonsense | $R monitor web"), 1);
+	cr_expect(says("CommandNotFound"), "%s", out);
+}
+
+Test(verbs, test_images_name_the_vm_and_count_on)
+{
+	no_kvm_skips();
+	sh("truncate -s 1M $T/alpha.raw $T/b");
+	cr_expect_eq(sh("$R $T/alpha.raw " GUEST "-daemonize"), 0, "%s", out);
+	cr_expect_eq(sh("cd $T/roost && echo *"), 0);
+	cr_expect_str_eq(out, "alpha\n");
+	cr_expect_eq(sh("$R " GUEST "-daemonize; $R " GUEST "-daemonize; cd $T/roost; echo *"), 0);
+	cr_expect_str_eq(out, "alpha vm vm-2\n");
+}
+
+Test(verbs, test_nodefaults_leaves_no_folder)
+{
+	no_kvm_skips();
+	cr_expect_eq(sh("$R " GUEST "-nodefaults -name web -daemonize -pidfile $T/p; ls $T; "
+			"kill $(cat $T/p)"), 0, "%s", out);
+	cr_expect_not(says("roost"), "%s", out);
+}
+
+/* ---- folders that are not what they seem ---- */
+
+/* A folder as a living VM's, whose QMP socket answers with @script: what a
+ * child says to whoever connects. */
+static pid_t impostor(const char *name, void (*answer)(int fd))
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int pid_fd, s;
+	pid_t child;
+
+	sh("mkdir -m 700 -p $T/roost; chmod 700 $T/roost; mkdir -m 700 $T/roost/%s; "
+	   "umask 077; touch $T/roost/%s/pid", name, name);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s/roost/%s/qmp.sock", top, name);
+	s = socket(AF_UNIX, SOCK_STREAM, 0);
+	cr_assert_eq(bind(s, (struct sockaddr *)&a, sizeof(a)), 0);
+	listen(s, 5);
+	child = fork();
+	if (child == 0) {
+		char path[200];
+
+		signal(SIGPIPE, SIG_IGN);
+		snprintf(path, sizeof(path), "%s/roost/%s/pid", top, name);
+		pid_fd = open(path, O_RDWR);
+		fcntl(pid_fd, F_OFD_SETLK, &l);
+		for (;;)
+			answer(accept(s, NULL, NULL));
+	}
+	close(s);
+	usleep(100000);
+	return child;
+}
+
+static void garbage(int fd)
+{
+	dprintf(fd, "220 mail.example.org ESMTP\r\n");
+	close(fd);
+}
+
+static void silence(int fd)
+{
+}
+
+static void endless(int fd)
+{
+	while (write(fd, "{\"event\":\"X\"}\r\n", 15) == 15)
+		;
+	close(fd);
+}
+
+/* Every verb ends in time, with a sentence, and without harm. */
+static void try_all_verbs(const char *name, void (*answer)(int fd))
+{
+	static const char *const lines[] = {
+		"pause %s", "resume %s", "reset %s", "stop %s", "events %s", "disks %s",
+		"monitor %s", "attach %s virtio-rng-pci", "detach %s d0",
+	};
+	pid_t child = impostor(name, answer);
+	char line[100];
+	int r;
+
+	cr_expect_eq(sh("timeout 10 $R ps"), 0);
+	cr_expect(says(name), "%s", out);
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+		snprintf(line, sizeof(line), lines[i], name);
+		r = sh("timeout 12 $R %s | head -c 5000", line);
+		cr_expect(says("roost: "), "%s: %d, %s", line, r, out);
+		cr_expect_lt(strlen(out), 1000u, "%s", line);
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+}
+
+Test(verbs, test_socket_that_answers_garbage_gets_a_sentence)
+{
+	try_all_verbs("evil", garbage);
+}
+
+Test(verbs, test_socket_that_never_answers_is_left)
+{
+	try_all_verbs("evil", silence);
+}
+
+Test(verbs, test_socket_that_answers_without_end_is_left)
+{
+	try_all_verbs("evil", endless);
+}
+
+Test(verbs, test_folder_that_is_a_link_is_refused)
+{
+	sh("mkdir -m 700 $T/roost $T/elsewhere; ln -s $T/elsewhere $T/roost/web");
+	cr_expect_eq(sh("$R ps"), 0);
+	cr_expect_not(says("web"), "%s", out);
+	cr_expect_eq(sh("$R kill web"), 1);
+	cr_expect(says("cannot open"), "%s", out);
+	cr_expect_eq(sh("[ -d $T/elsewhere ]"), 0, "and not followed");
+}
+
+Test(verbs, test_folder_of_another_user_is_refused)
+{
+	if (geteuid() != 0)
+		cr_skip_test("only root can give a folder to another user");
+	sh("mkdir -m 700 $T/roost $T/roost/web; touch $T/roost/web/pid; chown -R 12345 $T/roost/web");
+	cr_expect_eq(sh("$R pause web"), 1);
+	cr_expect(says("belongs to user 12345"), "%s", out);
+	sh("chown 12345 $T/roost");
+	cr_expect_eq(sh("$R ps"), 1);
+	cr_expect(says("belongs to user 12345"), "%s", out);
+}

@@ -1,0 +1,58 @@
+/*
+ * vmm/run/verb_list.c - every native verb: a row each.
+ */
+#include <stddef.h>
+
+#include "vmm/run/verb.h"
+
+const struct prop verb_json_opts[] = {
+	PROP_BOOL(struct verb_opts, json, "json", 0, "print JSON instead of a table"),
+	PROP_END
+};
+
+const struct prop verb_stop_opts[] = {
+	PROP_U32(struct verb_opts, timeout, "timeout", 0, 86400, 60,
+		 "how long the guest may take to power off", .unit = "s"),
+	PROP_END
+};
+
+const struct prop verb_log_opts[] = {
+	PROP_BOOL(struct verb_opts, follow, "follow", 0, "go on until the VM ends"),
+	PROP_END
+};
+
+const struct verb verbs[] = {
+	{ "run", "[OPTIONS] [IMAGE...]", 0, -1, NULL, NULL, "start a virtual machine",
+	  "`run` may be left out before an option or an image that exists. Without -machine\n"
+	  "and -nodefaults it is a q35 with two vCPUs, 1 GiB, each image a virtio disk on a\n"
+	  "root port of its own, and four empty root ports; -dump-config prints all that.\n"
+	  "The VM is called as -name says, or after its first image.", true },
+	{ "ps", "", 0, 0, verb_json_opts, verb_ps, "list the running VMs", NULL },
+	{ "disks", "NAME", 1, 1, verb_json_opts, verb_disks, "list a VM's disks", NULL },
+	{ "attach", "NAME DEVICE[,k=v...] [IMAGE]", 2, 3, NULL, verb_attach,
+	  "plug a device into a running VM",
+	  "With IMAGE, a raw disk image, the device is a disk on it. A free root port is\n"
+	  "taken unless bus= names one." },
+	{ "detach", "NAME ID", 2, 2, verb_stop_opts, verb_detach,
+	  "unplug a device from a running VM", NULL },
+	{ "stop", "NAME", 1, 1, verb_stop_opts, verb_stop,
+	  "press the power button and wait for the guest to be off", NULL },
+	{ "kill", "NAME", 1, 1, NULL, verb_kill, "end a VM at once",
+	  "The guest has no say. Its process is asked to quit, which lets the disks finish;\n"
+	  "one that does not answer is killed." },
+	{ "pause", "NAME", 1, 1, NULL, verb_pause, "stop the guest's CPUs", NULL },
+	{ "resume", "NAME", 1, 1, NULL, verb_resume, "let a paused guest run on", NULL },
+	{ "reset", "NAME", 1, 1, NULL, verb_reset, "press the reset button", NULL },
+	{ "monitor", "NAME", 1, 1, NULL, verb_monitor, "talk QMP to a VM",
+	  "A line is a command with k=v arguments (qom-get path=/machine property=type), or\n"
+	  "a JSON object. Tab completes commands, arguments and their values; the arrow\n"
+	  "keys bring back earlier lines; Ctrl-D ends. Commands may also come from a pipe." },
+	{ "events", "NAME", 1, 1, verb_json_opts, verb_events,
+	  "print a VM's events as they happen", NULL },
+	{ "log", "NAME", 1, 1, verb_log_opts, verb_log,
+	  "print what a VM's process had to say", NULL },
+	{ "help", "[VERB|OPTION|DEVICE]", 0, 1, NULL, verb_help,
+	  "explain a verb, an option or a device",
+	  "`roost help ignored` lists the options that are taken and change nothing.", true },
+	{ 0 }
+};
