@@ -86,6 +86,30 @@ struct block_span {
 	struct block_req *next;
 };
 
+/* A request that a drive keeps after a failure (retry.c), or until the VM runs
+ * again (drive.c). The drive's lock, except where it says otherwise. */
+enum block_susp_state {
+	SUSP_NONE,
+	SUSP_PARKED,			/* waits for its turn */
+	SUSP_OUT,			/* tried once more; stays in the list */
+	SUSP_STOPPED,			/* waits for drive_resume() */
+	SUSP_EXPIRED,			/* on its way to the final policy */
+};
+
+struct block_susp {
+	uint8_t state;			/* enum block_susp_state */
+	bool listed;
+	bool skipped;			/* a flush behind writes: its turn is extra */
+	bool give_up;			/* no further try */
+	int err;			/* -errno of the last try */
+	uint64_t since_ns;		/* first failure, drive's clock; 0: none yet */
+	struct block_req *prev, *next;
+};
+
+struct block_susp_list {
+	struct block_req *head, *tail;	/* in the order of submission */
+};
+
 /*
  * One request. The submitter fills the upper part, embeds the struct in its
  * own preallocated request (zeroed once) and keeps @iov valid until @done.
@@ -112,12 +136,12 @@ struct block_req {
 	uint64_t start_ns;
 	int ret;			/* on its way to @loop */
 	bool cancelled;
-	bool parked;
 	struct loop_work work;
 	struct loop_io io;
 	struct block_xfer xfer;
 	struct block_span span;
-	struct block_req *next;		/* in a flush batch, or parked */
+	struct block_req *next;		/* in a flush batch */
+	struct block_susp susp;
 };
 
 struct block_driver {
@@ -187,6 +211,11 @@ struct block_node {
 	const char *backing_file, *backing_format;
 	char *user;			/* "node 'x'", how it appears as a user */
 	struct block_child *users;
+	/* A completed write is durable without a flush: no volatile cache. */
+	bool write_through;
+	/* Data that was reported written may be gone: no flush is good any more
+	 * (file_sync.c). Any thread. */
+	_Atomic bool lost;
 	bool implicit;			/* goes with its last user */
 	bool opened;			/* driver's open ran: close must as well */
 	json_t *args;
@@ -218,7 +247,9 @@ void block_detach(struct block_child *c);
 
 /* ---- drives: what a guest device opens ---- */
 
-enum drive_policy { DRIVE_REPORT, DRIVE_IGNORE, DRIVE_STOP, DRIVE_ENOSPC, DRIVE_AUTO };
+enum drive_policy {
+	DRIVE_REPORT, DRIVE_IGNORE, DRIVE_STOP, DRIVE_ENOSPC, DRIVE_AUTO, DRIVE_RETRY
+};
 
 enum drive_iface { DRIVE_IF_NONE, DRIVE_IF_VIRTIO, DRIVE_IF_PFLASH };
 
@@ -231,6 +262,62 @@ struct drive_stats {
 	_Atomic uint32_t inflight;
 } __attribute__((aligned(64)));
 
+/* What happened to a drive that retries; see block/retry.h. */
+enum drive_event_kind {
+	DRIVE_EV_ERROR,			/* tries failed: BLOCK_IO_ERROR, action retry */
+	DRIVE_EV_SUSPENDED, DRIVE_EV_RESUMED, DRIVE_EV_TIMED_OUT,
+};
+
+struct drive_event {
+	enum drive_event_kind kind;
+	enum block_op op;		/* of the last failure */
+	int err;			/* -errno */
+	uint64_t count;			/* ERROR: failures since the last one */
+	uint32_t requests;		/* concerned: waiting, recovered, expired */
+	uint64_t retries;		/* RESUMED: tries made meanwhile */
+	uint64_t ms;			/* RESUMED, TIMED_OUT: how long it took */
+	uint64_t since_ms;		/* wall clock, when the suspension began */
+	bool cancelled;			/* RESUMED: by a reset, nothing succeeded */
+};
+
+#define RETRY_ERRNO_WORDS 3		/* bits of errno 0 to 191 */
+
+/* State of retry.c. */
+struct drive_retry {
+	/* settings; written on the main loop, read anywhere */
+	_Atomic uint64_t interval_ns, timeout_ns;	/* 0: none */
+	_Atomic int then;		/* enum drive_policy */
+	_Atomic bool probe;
+	_Atomic uint64_t on[RETRY_ERRNO_WORDS];
+	_Atomic bool fua;		/* writes complete durable, see retry.c */
+	/* any thread */
+	_Atomic uint32_t active;	/* requests in the list */
+	_Atomic bool alive;		/* something succeeded since the last round */
+	/* drive's lock */
+	struct block_susp_list list;
+	uint32_t out;			/* of the round in flight */
+	bool round;			/* one is in flight, or just ended */
+	bool again;			/* the next one at once, and all of it */
+	bool probing;			/* that round is a single request */
+	uint32_t probe_at;		/* which one is next to probe */
+	uint64_t paused_at, paused_total;	/* ns: the clock stands meanwhile */
+	uint64_t next_ns;		/* earliest start of the next round */
+	uint64_t begun_ns, begun_wall_ms;	/* of the present suspension; 0: none */
+	uint64_t failures;		/* not yet told */
+	enum block_op last_op;
+	int last_err;
+	uint32_t recovered, expired;	/* of the present suspension */
+	uint64_t tries;
+	/* totals */
+	uint64_t suspensions, retries, timed_out, suspended_ns;
+	/* main loop */
+	struct loop_timer timer;
+	struct loop_work work;
+	uint64_t error_told_ns, suspended_told_ns;
+	bool told;			/* SUSPENDED was sent */
+	uint32_t expired_untold;
+};
+
 struct drive {
 	char *id;			/* -drive id=; "": a node opened by its name */
 	char *owner;			/* device path, NULL: free */
@@ -240,17 +327,18 @@ struct drive {
 	int iface, index;		/* enum drive_iface; -1: no index */
 	bool read_only;
 	_Atomic bool write_cache;	/* false: every write is FUA */
-	int werror, rerror;		/* enum drive_policy */
+	_Atomic int werror, rerror;	/* enum drive_policy */
 	/* An error that the policy turns into a stop, and BLOCK_IO_ERROR. Runs
 	 * on the request's loop; the VM's owner posts it to the main loop. When
 	 * it is NULL nobody can stop the VM, and stop means report. With
 	 * DRIVE_STOP the request is kept until drive_resume(). */
 	void (*on_error)(struct drive *d, enum block_op op, int err, enum drive_policy action);
+	/* The same for a drive that retries. Main loop. */
+	void (*on_event)(struct drive *d, const struct drive_event *ev);
 	void *on_error_arg;
-	/* requests that wait for drive_resume(), in the order of submission */
-	pthread_mutex_t park_lock;
-	struct block_req *park;
-	_Atomic uint32_t parked;
+	pthread_mutex_t lock;		/* of all suspended requests */
+	struct block_susp_list stopped;	/* wait for drive_resume() */
+	struct drive_retry retry;
 	struct log_limit errors;
 	char *user;			/* text of root.user */
 	struct drive *next;
@@ -291,6 +379,8 @@ void drive_submit(struct drive *d, struct block_req *r);
 /* On r->loop: end @r soon. It still completes once, with its result or
  * -ECANCELED, and after that nothing of it reaches the disk. */
 void drive_cancel(struct block_req *r);
+/* The VM stops: no request is retried, and no time counts. Main loop. */
+void drive_pause(struct drive *d);
 /* The VM runs again: issue what was kept by a stop. Main loop. */
 void drive_resume(struct drive *d);
 

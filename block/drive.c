@@ -1,10 +1,12 @@
 /*
  * block/drive.c - drives: requests of guest devices, error policy, statistics.
  *
- * Threads: opening and closing on the main loop; a request on its own loop.
- * Missing: retry, throttling.
+ * Threads: a request on its own loop; what a stop kept is issued again by the
+ *          main loop. Suspension (werror=retry) is in retry.c.
+ * Missing: throttling.
  */
 #include "block/graph.h"
+#include "block/retry.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -36,7 +38,7 @@ static void count(_Atomic uint64_t *c, uint64_t n)
 	atomic_fetch_add_explicit(c, n, memory_order_relaxed);
 }
 
-static void drive_finish(struct drive *d, struct block_req *r, int ret)
+void drive_finish(struct drive *d, struct block_req *r, int ret)
 {
 	struct drive_stats *s = shard(d, r);
 
@@ -54,12 +56,9 @@ static void drive_finish(struct drive *d, struct block_req *r, int ret)
 
 /* ---- error policy ---- */
 
-static enum drive_policy decide(const struct drive *d, enum block_op op, int err)
+/* What a policy other than retry means for @err. */
+static enum drive_policy settle(const struct drive *d, int policy, int err)
 {
-	int policy = op == BLOCK_READ ? d->rerror : d->werror;
-
-	if (policy == DRIVE_AUTO)	/* qapi BlockdevOnError: as QEMU's devices */
-		policy = op == BLOCK_READ ? DRIVE_REPORT : DRIVE_ENOSPC;
 	if (policy == DRIVE_ENOSPC)
 		policy = err == -ENOSPC ? DRIVE_STOP : DRIVE_REPORT;
 	if (policy == DRIVE_STOP && !d->on_error)
@@ -67,19 +66,34 @@ static enum drive_policy decide(const struct drive *d, enum block_op op, int err
 	return (enum drive_policy)policy;
 }
 
-/* Keep @r until drive_resume(), in its place by time of submission. */
+static int policy_of(const struct drive *d, enum block_op op)
+{
+	int policy = atomic_load(op == BLOCK_READ ? &d->rerror : &d->werror);
+
+	if (policy == DRIVE_AUTO)	/* qapi BlockdevOnError: as QEMU's devices */
+		policy = op == BLOCK_READ ? DRIVE_REPORT : DRIVE_ENOSPC;
+	return policy;
+}
+
+static enum drive_policy decide(const struct drive *d, const struct block_req *r, int err)
+{
+	int policy = policy_of(d, r->op);
+
+	if (policy != DRIVE_RETRY)
+		return settle(d, policy, err);
+	if (retry_wants(d, r, err))
+		return DRIVE_RETRY;
+	return settle(d, atomic_load(&d->retry.then), err);
+}
+
+/* Keep @r until drive_resume(), in its place by time of submission. A time
+ * limit begins anew then. */
 static void park(struct drive *d, struct block_req *r)
 {
-	struct block_req **p;
-
-	pthread_mutex_lock(&d->park_lock);
-	for (p = &d->park; *p && (*p)->start_ns <= r->start_ns; p = &(*p)->next)
-		;
-	r->next = *p;
-	*p = r;
-	r->parked = true;
-	atomic_fetch_add(&d->parked, 1);
-	pthread_mutex_unlock(&d->park_lock);
+	pthread_mutex_lock(&d->lock);
+	r->susp = (struct block_susp){ .state = SUSP_STOPPED };
+	susp_insert(&d->stopped, r);
+	pthread_mutex_unlock(&d->lock);
 }
 
 static void log_failure(struct drive *d, const struct block_req *r, int err,
@@ -97,25 +111,65 @@ static void log_failure(struct drive *d, const struct block_req *r, int err,
 			  strerror(-err), stop);
 }
 
-/* From the nodes, on r->loop. */
-static void drive_ended(struct block_req *r, int ret)
+/* The last word on a request that failed. */
+static void conclude(struct drive *d, struct block_req *r, int err, enum drive_policy action)
 {
-	struct drive *d = r->drive;
-	enum drive_policy action;
-
-	if (__builtin_expect(ret == 0, 1) || r->cancelled) {
-		drive_finish(d, r, ret);
-		return;
-	}
-	action = decide(d, r->op, ret);
-	log_failure(d, r, ret, action);
+	log_failure(d, r, err, action);
 	/* Parked first: whoever stops the VM may resume it at once. */
 	if (action == DRIVE_STOP)
 		park(d, r);
 	if (d->on_error)
-		d->on_error(d, r->op, ret, action);
+		d->on_error(d, r->op, err, action);
 	if (action != DRIVE_STOP)
-		drive_finish(d, r, action == DRIVE_IGNORE ? 0 : ret);
+		drive_finish(d, r, action == DRIVE_IGNORE ? 0 : err);
+}
+
+/* No more tries; the policy may have changed meanwhile. */
+void drive_expired(struct drive *d, struct block_req *r)
+{
+	int policy = policy_of(d, r->op);
+
+	if (policy == DRIVE_RETRY)
+		policy = atomic_load(&d->retry.then);
+	conclude(d, r, r->susp.err, settle(d, policy, r->susp.err));
+}
+
+/* A request that failed, or one that failed before. */
+static void ended_slowly(struct drive *d, struct block_req *r, int ret)
+{
+	enum drive_policy action;
+
+	r->sub = NULL;		/* it may work for others by now */
+	if (ret == 0 || r->cancelled) {
+		if (r->susp.state)
+			retry_end(d, r, ret);
+		drive_finish(d, r, ret);
+		return;
+	}
+	action = decide(d, r, ret);
+	if (action == DRIVE_RETRY) {
+		if (!retry_park(d, r, ret))
+			drive_expired(d, r);
+		return;
+	}
+	if (r->susp.state)
+		retry_end(d, r, ret);
+	conclude(d, r, ret, action);
+}
+
+/* From the nodes, on r->loop. */
+static void drive_ended(struct block_req *r, int ret)
+{
+	struct drive *d = r->drive;
+
+	if (__builtin_expect(ret || r->susp.state, 0)) {
+		ended_slowly(d, r, ret);
+		return;
+	}
+	/* The disk answers: a round of tries is worth while. */
+	if (__builtin_expect(atomic_load_explicit(&d->retry.active, memory_order_relaxed), 0))
+		atomic_store(&d->retry.alive, true);
+	drive_finish(d, r, 0);
 }
 
 /* ---- requests ---- */
@@ -142,11 +196,12 @@ static int check(const struct drive *d, const struct block_req *r)
 	return 0;
 }
 
-static void issue(struct drive *d, struct block_req *r)
+void drive_issue(struct drive *d, struct block_req *r)
 {
 	r->now = (struct block_step){ r->op, r->flags, r->offset };
 	if ((r->op == BLOCK_WRITE || r->op == BLOCK_WRITE_ZEROES) &&
-	    !atomic_load_explicit(&d->write_cache, memory_order_relaxed))
+	    (!atomic_load_explicit(&d->write_cache, memory_order_relaxed) ||
+	     atomic_load_explicit(&d->retry.fua, memory_order_relaxed)))
 		r->now.flags |= BLOCK_FUA;
 	r->ended = drive_ended;
 	if (r->bytes == 0 && r->op != BLOCK_FLUSH)
@@ -161,7 +216,7 @@ void drive_submit(struct drive *d, struct block_req *r)
 
 	r->drive = d;
 	r->cancelled = false;
-	r->parked = false;
+	r->susp = (struct block_susp){ 0 };
 	r->start_ns = clock_ns();
 	atomic_fetch_add_explicit(&shard(d, r)->inflight, 1, memory_order_relaxed);
 	trace(drive_submit, "%s: %s at %" PRIu64 ", %" PRIu64 " bytes", d->id, op_words[r->op],
@@ -171,63 +226,62 @@ void drive_submit(struct drive *d, struct block_req *r)
 		block_done_later(r, ret);
 		return;
 	}
-	issue(d, r);
-}
-
-static bool unpark(struct drive *d, struct block_req *r)
-{
-	struct block_req **p;
-	bool hit;
-
-	pthread_mutex_lock(&d->park_lock);
-	for (p = &d->park; *p && *p != r; p = &(*p)->next)
-		;
-	hit = *p == r;
-	if (hit) {
-		*p = r->next;
-		atomic_fetch_sub(&d->parked, 1);
-	}
-	pthread_mutex_unlock(&d->park_lock);
-	return hit;
+	if (r->op == BLOCK_FLUSH &&
+	    __builtin_expect(atomic_load_explicit(&d->retry.active, memory_order_relaxed), 0) &&
+	    retry_hold_flush(d, r))
+		return;
+	drive_issue(d, r);
 }
 
 void drive_cancel(struct block_req *r)
 {
+	struct drive *d = r->drive;
+	bool parked;
+
 	r->cancelled = true;
-	if (r->parked) {
-		/* Otherwise drive_resume() has it already, and sees the mark. */
-		if (unpark(r->drive, r))
-			block_done_later(r, -ECANCELED);
-		return;
-	}
-	block_cancel(r);
+	pthread_mutex_lock(&d->lock);
+	parked = r->susp.listed && r->susp.state != SUSP_OUT;
+	if (parked && r->susp.state == SUSP_STOPPED)
+		susp_remove(&d->stopped, r);
+	else if (parked)
+		retry_unpark(d, r);
+	if (parked)
+		r->susp.state = SUSP_NONE;
+	pthread_mutex_unlock(&d->lock);
+	if (parked)
+		block_done_later(r, -ECANCELED);
+	else
+		block_cancel(r);
 }
 
 static void resume_work(struct loop_work *w)
 {
 	struct block_req *r = container_of(w, struct block_req, work);
 
-	r->parked = false;
+	r->susp.state = SUSP_NONE;
 	if (r->cancelled)
 		drive_finish(r->drive, r, -ECANCELED);
 	else
-		issue(r->drive, r);
+		drive_issue(r->drive, r);
+}
+
+void drive_pause(struct drive *d)
+{
+	retry_pause(d, true);
 }
 
 void drive_resume(struct drive *d)
 {
-	struct block_req *r, *next;
+	struct block_req *r;
 
-	pthread_mutex_lock(&d->park_lock);
-	r = d->park;
-	d->park = NULL;
-	for (; r; r = next) {
-		next = r->next;
-		atomic_fetch_sub(&d->parked, 1);
+	pthread_mutex_lock(&d->lock);
+	while ((r = d->stopped.head)) {
+		susp_remove(&d->stopped, r);
 		r->work.cb = resume_work;
 		loop_post(r->loop, &r->work);
 	}
-	pthread_mutex_unlock(&d->park_lock);
+	pthread_mutex_unlock(&d->lock);
+	retry_pause(d, false);
 }
 
 struct drive_totals drive_totals(const struct drive *d)

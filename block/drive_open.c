@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "block/graph.h"
+#include "block/retry.h"
 #include "vmm/base/util.h"
 
 #define NAMES_MAX	128	/* for "did you mean" only */
@@ -55,7 +56,8 @@ int drive_create(struct block_graph *g, const char *id, struct block_node *n,
 	d->read_only = n->read_only;
 	atomic_init(&d->write_cache, true);
 	d->werror = d->rerror = DRIVE_AUTO;
-	pthread_mutex_init(&d->park_lock, NULL);
+	pthread_mutex_init(&d->lock, NULL);
+	retry_init(d);
 	/* In the order they were given: that is the order of the disks. */
 	for (p = &g->drives; *p; p = &(*p)->next)
 		;
@@ -68,12 +70,13 @@ void drive_destroy(struct drive *d)
 {
 	struct drive **p = &d->graph->drives;
 
-	assert(!d->owner && !d->park && drive_totals(d).inflight == 0);
+	assert(!d->owner && !d->stopped.head && drive_totals(d).inflight == 0);
 	while (*p != d)
 		p = &(*p)->next;
 	*p = d->next;
+	retry_fini(d);
 	block_detach(&d->root);
-	pthread_mutex_destroy(&d->park_lock);
+	pthread_mutex_destroy(&d->lock);
 	free(d->user);
 	free(d->id);
 	free(d);
@@ -151,6 +154,7 @@ static int drive_take(struct drive *d, const char *owner, uint32_t flags, struct
 	free(d->user);
 	d->user = user;
 	d->root.user = user;
+	retry_update_fua(d);
 	return 0;
 }
 
@@ -185,10 +189,12 @@ void drive_close(struct drive *d)
 {
 	if (!d)
 		return;
-	assert(!d->park && drive_totals(d).inflight == 0);
+	assert(!d->stopped.head && drive_totals(d).inflight == 0);
+	retry_fini(d);
 	free(d->owner);
 	d->owner = NULL;
 	d->on_error = NULL;
+	d->on_event = NULL;
 	if (!*d->id) {
 		drive_destroy(d);
 		return;

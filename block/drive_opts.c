@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "block/graph.h"
+#include "block/retry.h"
 #include "vmm/base/json.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -21,7 +22,8 @@ struct drive_opts {
 	int iface, media, cache, aio;
 	int32_t index;
 	bool snapshot, copy_on_read, read_only, auto_read_only;
-	int werror, rerror, discard, detect_zeroes;
+	int discard, detect_zeroes;
+	struct retry_opts retry;
 	int direct, no_flush, writeback;	/* enum prop_auto; auto: as cache= says */
 	int locking;
 	uint64_t offset, size;
@@ -33,11 +35,6 @@ static const char *const iface_words[] = {
 };
 static const char *const media_words[] = { "disk", "cdrom", NULL };
 static const char *const aio_words[] = { "threads", "native", "io_uring", NULL };
-static const char *const policy_words[] = {
-	[DRIVE_REPORT] = "report", [DRIVE_IGNORE] = "ignore", [DRIVE_STOP] = "stop",
-	[DRIVE_ENOSPC] = "enospc", [DRIVE_AUTO] = "auto", NULL
-};
-static_assert(ARRAY_LEN(policy_words) == DRIVE_AUTO + 2, "one word each");
 static const char *const discard_words[] = { "ignore", "off", "unmap", "on", NULL };
 static const char *const detect_words[] = { "off", "on", "unmap", NULL };
 
@@ -79,9 +76,7 @@ const struct prop drive_props[] = {
 	OPT(ENUM, aio, "aio", aio_words, 2,
 	    "accepted; every word means the event loop's own engine: io_uring, or threads where "
 	    "that is forbidden"),
-	OPT(ENUM, werror, "werror", policy_words, DRIVE_ENOSPC,
-	    "what a failed write does; enospc: stop the VM when the host is full, else report"),
-	OPT(ENUM, rerror, "rerror", policy_words, DRIVE_REPORT, "what a failed read does"),
+	RETRY_PROPS(struct drive_opts, retry, DRIVE_ENOSPC, DRIVE_REPORT),
 	OPT(ENUM, discard, "discard", discard_words, 0,
 	    "what the guest's discards do: nothing, or give the space back"),
 	OPT(ENUM, detect_zeroes, "detect-zeroes", detect_words, 0,
@@ -253,8 +248,7 @@ static int add(struct block_graph *g, const struct drive_opts *o, struct err *e)
 	n->implicit = true;	/* goes with the drive */
 	d->iface = o->iface;
 	d->index = o->index;
-	d->werror = o->werror;
-	d->rerror = o->rerror;
+	retry_set(d, &o->retry, NULL, "-drive", NULL);	/* checked before */
 	atomic_store(&d->write_cache, pick(o->writeback, cache_modes[o->cache].writeback));
 	return 0;
 }
@@ -270,6 +264,8 @@ int block_drive_add(struct block_graph *g, const json_t *args, struct err *e)
 	r = prop_apply(tables, &o, flat, NULL, "-drive", e);
 	if (r == 0)
 		r = check_opts(&o, e);
+	if (r == 0)
+		r = retry_check(&o.retry, flat, "-drive", e);
 	if (r == 0)
 		r = settle_name(g, &o, e);
 	if (r == 0)

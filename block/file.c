@@ -66,6 +66,7 @@ static int file_open_common(struct block_node *n, bool device, struct err *e)
 		f->zeroes = NULL;
 		return err_sys(e, -errno, "no memory for a zero buffer");
 	}
+	file_probe_cache(f);
 	/* Drives work in sectors: below that there is nothing to keep apart. */
 	f->tracked = n->request_align > BLOCK_SECTOR;
 	return n->cache_direct ? file_bounce_init(f, e) : 0;

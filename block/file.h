@@ -16,12 +16,20 @@
 #include "block/locking.h"
 #include "vmm/base/log.h"
 
+/* What a flush has to make durable, and what its failure would lose. */
+enum file_dirty {
+	FILE_CLEAN,
+	FILE_TOUCHED,	/* only requests that failed, or flush for themselves */
+	FILE_DIRTY,	/* writes that were reported done */
+};
+
 /* One fdatasync at a time per node (file_sync.c says why). */
 struct file_sync {
 	pthread_mutex_t lock;
 	struct block_req *running;	/* batch that the fdatasync in flight covers */
 	struct block_req *waiting, **tail;
-	_Atomic bool dirty;		/* a write ended since the last fdatasync began */
+	_Atomic int dirty;		/* enum file_dirty, since the last fdatasync began */
+	int covers;			/* what dirty was when the present one began */
 	int lost;			/* -errno: writes may be lost, no flush is good */
 };
 
@@ -70,6 +78,8 @@ struct file_node {
 int file_open_path(struct file_node *f, struct err *e);
 int file_probe_length(struct file_node *f, struct err *e);
 int file_probe_align(struct file_node *f, struct err *e);
+/* Sets n.write_through: O_DIRECT, and no volatile cache below. */
+void file_probe_cache(struct file_node *f);
 
 /* file_io.c */
 void file_submit(struct block_node *n, struct block_req *r);
@@ -79,6 +89,7 @@ void file_xfer(struct file_node *f, struct block_req *r, const struct iovec *iov
 	       uint64_t off, uint64_t bytes, bool write,
 	       void (*then)(struct block_req *r, int ret));
 /* A write ended: note what a later flush has to know. */
+void file_touch(struct file_node *f, enum file_dirty how);
 void file_wrote(struct file_node *f, struct block_req *r, int ret);
 
 /* file_sync.c */

@@ -131,14 +131,27 @@ void file_xfer(struct file_node *f, struct block_req *r, const struct iovec *iov
 }
 
 /*
- * A DSYNC write that fails may have collected the error of other writes of the
- * page cache, which the kernel reports once per descriptor: the next fdatasync
- * would then succeed over lost data. O_DIRECT reports a full disk before it
- * syncs, so those errors are the write's own.
+ * A DSYNC write that fails may have collected the error of other writes, which
+ * the kernel reports once per descriptor: the next fdatasync would then succeed
+ * over lost data. O_DIRECT reports a full disk before it syncs, so those errors
+ * are the write's own; and where nothing else was reported done since the last
+ * flush, or a finished write is durable already, there is nothing else to lose.
  */
 static bool spoils_sync(const struct file_node *f, int ret)
 {
-	return !f->n.cache_direct || (ret != -ENOSPC && ret != -EDQUOT && ret != -EFBIG);
+	if (!f->n.cache_direct)
+		return true;
+	return ret != -ENOSPC && ret != -EDQUOT && ret != -EFBIG && !f->n.write_through &&
+		atomic_load(&f->sync.dirty) == FILE_DIRTY;
+}
+
+void file_touch(struct file_node *f, enum file_dirty how)
+{
+	int is = atomic_load(&f->sync.dirty);
+
+	/* Stored only when it grows: queues on several threads share it. */
+	while (is < (int)how && !atomic_compare_exchange_weak(&f->sync.dirty, &is, how))
+		;
 }
 
 void file_wrote(struct file_node *f, struct block_req *r, int ret)
@@ -147,9 +160,12 @@ void file_wrote(struct file_node *f, struct block_req *r, int ret)
 
 	if (ret < 0 && ret != -ECANCELED && durable && spoils_sync(f, ret))
 		file_sync_lost(f, ret);
-	/* Stored only when it changes: queues on several threads share it. */
-	if ((ret < 0 || !durable) && !atomic_load(&f->sync.dirty))
-		atomic_store(&f->sync.dirty, true);
+	/* A request with FUA that is not durable yet is not reported either: it
+	 * flushes, and fails with the flush. */
+	if (ret < 0 || (!durable && (r->now.flags & BLOCK_FUA)))
+		file_touch(f, FILE_TOUCHED);
+	else if (!durable)
+		file_touch(f, FILE_DIRTY);
 }
 
 static void rw_done(struct block_req *r, int ret)

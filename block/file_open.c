@@ -1,5 +1,6 @@
 /*
- * block/file_open.c - find a file or device, its length and its alignment.
+ * block/file_open.c - find a file or device, its length, its alignment and what
+ * kind of cache it has.
  *
  * Threads: main loop.
  * Missing: nothing known.
@@ -10,9 +11,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/stat.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "vmm/base/util.h"
@@ -202,4 +207,44 @@ int file_probe_align(struct file_node *f, struct err *e)
 			       "make it longer with 'truncate -s %%%" PRIu32 " %s'", f->n.filename,
 			       f->n.bytes, f->n.request_align, f->n.request_align, f->n.filename);
 	return 0;
+}
+
+/* The word in the queue/write_cache of block device @dev. */
+static bool device_writes_through(dev_t dev)
+{
+	static const char *const places[] = { "queue", "../queue" };	/* of a partition */
+	char path[96], word[32];
+	ssize_t n;
+	int fd;
+
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/write_cache", major(dev),
+			 minor(dev), places[i]);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		n = read(fd, word, sizeof(word));
+		close(fd);
+		return n >= 13 && memcmp(word, "write through", 13) == 0;
+	}
+	return false;
+}
+
+/*
+ * On ext4 and XFS a finished O_DIRECT write is on the device, and the size of a
+ * disk image does not change. Other file systems (copy on write, network) have
+ * layers of their own between: nothing is assumed of them.
+ */
+void file_probe_cache(struct file_node *f)
+{
+	struct statfs fs;
+	struct stat st;
+
+	if (!f->n.cache_direct || fstat(f->fd, &st) < 0)
+		return;
+	if (f->device)
+		f->n.write_through = device_writes_through(st.st_rdev);
+	else if (fstatfs(f->fd, &fs) == 0 &&
+		 (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC))
+		f->n.write_through = device_writes_through(st.st_dev);
 }

@@ -4,12 +4,21 @@
  * Spec:    fsync(2); docs of this contract: TARGETS "Nothing lost" 1 and 2.
  * Threads: any loop; the lock is held to look at the lists only. A flush
  *          costs milliseconds, the lock nothing beside it.
- * Missing: writing the lost data again instead of failing for ever.
+ * Missing: copies of written data, to write it again; see below.
  *
  * The kernel reports a failed writeback once per descriptor and then forgets
  * it: pages are marked clean, a second fdatasync succeeds although the data is
  * gone. So, after a failure, every later flush of the node fails until it is
- * opened again.
+ * opened again, and n.lost says so to drives that would try it again.
+ *
+ * Not so where a failed flush loses nothing:
+ *  - an O_DIRECT node whose device has no volatile cache (n.write_through): what
+ *    was reported written is durable, only the flush itself is done again;
+ *  - an O_DIRECT node on which nothing but FUA requests ended since the last
+ *    good flush (a drive with werror=retry issues those): none was reported done
+ *    without being durable.
+ * Dirty pages of the host's cache could be written again only from a copy of
+ * everything since the last flush, which nobody keeps.
  *
  * For the same reason only one fdatasync is in flight per node: of two at a
  * time one would get the error and the other would succeed. Flushes that
@@ -31,7 +40,7 @@ void file_sync_init(struct file_sync *s)
 	s->tail = &s->waiting;
 	s->lost = 0;
 	/* A program before us may have written and not flushed. */
-	atomic_init(&s->dirty, true);
+	atomic_init(&s->dirty, FILE_DIRTY);
 }
 
 void file_sync_fini(struct file_sync *s)
@@ -47,7 +56,7 @@ static void sync_issue(struct file_node *f, struct block_req *r)
 	struct loop_io *io = &r->io;
 
 	/* Before the call: a write that ends from now on is for the next. */
-	atomic_store(&f->sync.dirty, false);
+	f->sync.covers = atomic_exchange(&f->sync.dirty, FILE_CLEAN);
 	io->op = LOOP_IO_FSYNC;
 	io->fd = f->fd;
 	io->flags = LOOP_IO_DATASYNC;
@@ -83,6 +92,12 @@ static struct block_req *take_waiting(struct file_sync *s)
 	return batch;
 }
 
+/* Did the fdatasync that failed lose nothing that was reported done? */
+static bool harmless(const struct file_node *f)
+{
+	return f->n.cache_direct && (f->n.write_through || f->sync.covers != FILE_DIRTY);
+}
+
 static void sync_done(struct loop_io *io)
 {
 	struct block_req *r = container_of(io, struct block_req, io);
@@ -93,15 +108,18 @@ static void sync_done(struct loop_io *io)
 	int ret = (int)io->res;
 
 	trace(file_flush, "%s: %d", f->n.name, ret);
-	if (ret < 0)
+	if (ret < 0 && !harmless(f))
 		file_sync_lost(f, ret);
+	else if (ret < 0)
+		file_touch(f, (enum file_dirty)s->covers);
 	pthread_mutex_lock(&s->lock);
-	ret = s->lost;	/* a write may have found out meanwhile */
+	if (s->lost)	/* a write may have found out meanwhile */
+		ret = s->lost;
 	batch = s->running;
 	s->running = NULL;
 	/* Those that came meanwhile: all writes they cover ended before they
 	 * came, so with nothing dirty the fdatasync just done covers them. */
-	if (ret || !atomic_load(&s->dirty))
+	if (ret || atomic_load(&s->dirty) == FILE_CLEAN)
 		also = take_waiting(s);
 	else
 		lead = s->running = take_waiting(s);
@@ -127,6 +145,7 @@ void file_sync_lost(struct file_node *f, int ret)
 	first = s->lost == 0;
 	if (first)
 		s->lost = ret;
+	atomic_store(&f->n.lost, true);
 	pthread_mutex_unlock(&s->lock);
 	if (first)
 		log_err("%s: making writes durable failed (%s): what was written since the last "
@@ -152,7 +171,7 @@ void file_flush(struct file_node *f, struct block_req *r)
 		join = true;
 		*s->tail = r;
 		s->tail = &r->next;
-	} else if (ret == 0 && atomic_load(&s->dirty)) {
+	} else if (ret == 0 && atomic_load(&s->dirty) != FILE_CLEAN) {
 		lead = true;
 		s->running = r;
 	}

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "block/block.h"
+#include "block/retry.h"
 #include "vmm/base/util.h"
 #include "vmm/core/dev.h"
 #include "vmm/core/vm.h"
@@ -28,12 +29,31 @@ static const char *action_word(enum drive_policy action)
 		return "stop";
 	case DRIVE_IGNORE:
 		return "ignore";
+	case DRIVE_RETRY:
+		return "retry";
 	default:
 		return "report";
 	}
 }
 
-/* libvirt wants "device" even where it is empty. */
+/* The members that all events have. libvirt wants "device" even if empty. */
+static json_t *event_data(const struct drive_guard *g, enum block_op op)
+{
+	return json_pack("{s:s,s:s,s:s,s:s}", "device", g->drive->id,
+			 "qom-path", g->dev->path, "node-name", g->drive->node->name,
+			 "operation", op == BLOCK_READ ? "read" : "write");
+}
+
+static json_t *error_data(const struct drive_guard *g, enum block_op op, int err,
+			  enum drive_policy action)
+{
+	json_t *o = event_data(g, op);
+
+	json_object_update_new(o, json_pack("{s:s,s:b,s:s}", "action", action_word(action),
+					    "nospace", err == ENOSPC, "reason", strerror(err)));
+	return o;
+}
+
 static void report(struct loop_work *w)
 {
 	struct drive_guard *g = container_of(w, struct drive_guard, report);
@@ -44,12 +64,7 @@ static void report(struct loop_work *w)
 
 	if (!e)
 		return;
-	vm_event(g->dev->vm, "BLOCK_IO_ERROR",
-		 json_pack("{s:s,s:s,s:s,s:s,s:s,s:b,s:s}", "device", g->drive->id,
-			   "qom-path", g->dev->path, "node-name", g->drive->node->name,
-			   "operation", op == BLOCK_READ ? "read" : "write",
-			   "action", action_word(action), "nospace", err == ENOSPC,
-			   "reason", strerror(err)));
+	vm_event(g->dev->vm, "BLOCK_IO_ERROR", error_data(g, op, err, action));
 }
 
 static void on_error(struct drive *d, enum block_op op, int err, enum drive_policy action)
@@ -63,6 +78,43 @@ static void on_error(struct drive *d, enum block_op op, int err, enum drive_poli
 		vm_request_stop(vm, VM_IO_ERROR);
 }
 
+static const char *const event_names[] = {
+	[DRIVE_EV_ERROR] = "BLOCK_IO_ERROR",
+	[DRIVE_EV_SUSPENDED] = "__org.roost_BLOCK_IO_SUSPENDED",
+	[DRIVE_EV_RESUMED] = "__org.roost_BLOCK_IO_RESUMED",
+	[DRIVE_EV_TIMED_OUT] = "__org.roost_BLOCK_IO_TIMED_OUT",
+};
+
+static void put(json_t *o, const char *key, uint64_t val)
+{
+	json_object_set_new(o, key, json_integer((json_int_t)val));
+}
+
+/* Of a drive that retries. */
+static void on_event(struct drive *d, const struct drive_event *ev)
+{
+	struct drive_guard *g = d->on_error_arg;
+	json_t *o;
+
+	if (ev->kind == DRIVE_EV_ERROR) {
+		o = error_data(g, ev->op, -ev->err, DRIVE_RETRY);
+		put(o, "count", ev->count);
+	} else {
+		o = event_data(g, ev->op);
+		put(o, "errno", (uint64_t)-ev->err);
+		json_object_set_new(o, "reason", json_string(strerror(-ev->err)));
+		put(o, "since", ev->since_ms);
+		put(o, "requests", ev->requests);
+	}
+	if (ev->kind == DRIVE_EV_RESUMED) {
+		put(o, "retries", ev->retries);
+		json_object_set_new(o, "cancelled", json_boolean(ev->cancelled));
+	}
+	if (ev->kind == DRIVE_EV_RESUMED || ev->kind == DRIVE_EV_TIMED_OUT)
+		put(o, "duration_ms", ev->ms);
+	vm_event(g->dev->vm, event_names[ev->kind], o);
+}
+
 void drive_guard_init(struct drive_guard *g, struct dev *d, struct drive *drive)
 {
 	g->dev = d;
@@ -70,6 +122,7 @@ void drive_guard_init(struct drive_guard *g, struct dev *d, struct drive *drive)
 	g->report.cb = report;
 	drive->on_error_arg = g;
 	drive->on_error = on_error;
+	drive->on_event = on_event;
 }
 
 void drive_guard_fini(struct drive_guard *g)
@@ -77,12 +130,39 @@ void drive_guard_fini(struct drive_guard *g)
 	if (!g->drive)
 		return;
 	g->drive->on_error = NULL;
+	g->drive->on_event = NULL;
 	loop_work_cancel(g->dev->vm->main, &g->report);
 	g->drive = NULL;
 }
 
+/* What of @o counts: @name, or all that the description states. */
+static json_t *given(const struct drive_guard *g, const struct retry_opts *o, const char *name)
+{
+	json_t *all = name ? json_pack("{s:b}", name, 1) : json_copy(g->dev->args);
+
+	if (o->werror == DRIVE_AUTO)
+		json_object_del(all, "werror");
+	if (o->rerror == DRIVE_AUTO)
+		json_object_del(all, "rerror");
+	return all;
+}
+
+int drive_guard_policy(struct drive_guard *g, const struct retry_opts *o, const char *name,
+		       struct err *e)
+{
+	json_t *which = given(g, o, name);
+	int r = retry_set(g->drive, o, which, g->dev->path, e);
+
+	json_decref(which);
+	return r;
+}
+
 void drive_guard_pause(struct drive_guard *g, bool paused)
 {
-	if (!paused && g->drive)
+	if (!g->drive)
+		return;
+	if (paused)
+		drive_pause(g->drive);
+	else
 		drive_resume(g->drive);
 }

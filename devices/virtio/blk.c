@@ -24,6 +24,7 @@
 #include <linux/virtio_blk.h>
 
 #include "block/block.h"
+#include "block/retry.h"
 #include "devices/drive_guard.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/base/util.h"
@@ -48,7 +49,7 @@ struct virtio_blk {
 	uint32_t min_io, opt_io;	/* bytes */
 	int write_cache;		/* enum prop_auto */
 	bool config_wce, discard, write_zeroes, share_rw, scsi;
-	int werror, rerror;		/* enum drive_policy */
+	struct retry_opts retry;
 	int32_t bootindex;
 	/* constant after init */
 	struct drive *drive;
@@ -72,12 +73,6 @@ struct blk_req {
 		uint32_t flags;		/* BLOCK_* */
 	} range[SEGS_MAX];
 };
-
-static const char *const policy_words[] = {
-	[DRIVE_REPORT] = "report", [DRIVE_IGNORE] = "ignore", [DRIVE_STOP] = "stop",
-	[DRIVE_ENOSPC] = "enospc", [DRIVE_AUTO] = "auto", NULL
-};
-_Static_assert(ARRAY_LEN(policy_words) == DRIVE_AUTO + 2, "one word per policy");
 
 static const struct prop blk_props[] = {
 	PROP_LINK(struct virtio_blk, drive_name, "drive", "drive",
@@ -111,10 +106,7 @@ static const struct prop blk_props[] = {
 		  "offer the write-zeroes command", .flags = PROP_GUEST),
 	PROP_BOOL(struct virtio_blk, share_rw, "share-rw", false,
 		  "other devices and processes may write to the disk as well"),
-	PROP_ENUM(struct virtio_blk, werror, "werror", policy_words, DRIVE_AUTO,
-		  "what a failed write does; auto: as the drive says"),
-	PROP_ENUM(struct virtio_blk, rerror, "rerror", policy_words, DRIVE_AUTO,
-		  "what a failed read does; auto: as the drive says"),
+	RETRY_PROPS(struct virtio_blk, retry, DRIVE_AUTO, DRIVE_AUTO),
 	PROP_I32(struct virtio_blk, bootindex, "bootindex", -1, INT32_MAX, -1,
 		 "place in the firmware's boot order, -1: none"),
 	PROP_BOOL(struct virtio_blk, scsi, "scsi", false,
@@ -540,10 +532,9 @@ static int blk_open(struct virtio_blk *b, struct err *e)
 	b->sectors = b->drive->node->bytes / SECTOR;
 	b->write_cache_default = b->write_cache == PROP_AUTO ? b->drive->write_cache :
 							      b->write_cache == PROP_ON;
-	if (b->werror != DRIVE_AUTO)
-		b->drive->werror = b->werror;
-	if (b->rerror != DRIVE_AUTO)
-		b->drive->rerror = b->rerror;
+	ret = drive_guard_policy(&b->guard, &b->retry, NULL, e);
+	if (ret < 0)
+		return ret;
 	if (b->serial && strlen(b->serial) > sizeof(b->ident))
 		log_warn("%s: serial '%s' is cut to %zu characters", b->v.pci.dev.path,
 			 b->serial, sizeof(b->ident));
@@ -604,6 +595,13 @@ static void blk_pause(struct dev *d, bool paused)
 	drive_guard_pause(&DEV_OF(d, struct virtio_blk)->guard, paused);
 }
 
+static int blk_changed(struct dev *d, const char *name, struct err *e)
+{
+	struct virtio_blk *b = DEV_OF(d, struct virtio_blk);
+
+	return drive_guard_policy(&b->guard, &b->retry, name, e);
+}
+
 static const struct virtio_ops blk_ops = {
 	.device_id = 2,
 	.pci_class = 0x010000,	/* mass storage, SCSI: what drivers know */
@@ -621,7 +619,8 @@ static const struct virtio_ops blk_ops = {
 		.name = (name_), .alias = (alias_), .help = (help_),	\
 		.class = &(class_), .size = sizeof(struct virtio_blk),	\
 		.props = blk_props,					\
-		.ops = { .init = blk_init, .fini = blk_fini, .pause = blk_pause }, \
+		.ops = { .init = blk_init, .fini = blk_fini, .pause = blk_pause, \
+			 .changed = blk_changed },			\
 		.class_ops = &blk_ops,					\
 	}
 

@@ -72,7 +72,15 @@ Test(block_graph, test_drive_bad_options_are_refused_with_a_sentence)
 	refuse_drive("file=%s/a.raw,format=raw,snapshot=on,id=d0", -ENOTSUP, "snapshot=on");
 	refuse_drive("file=%s/a.raw,format=raw,cahce=none,id=d0", -EINVAL, "'cache'");
 	refuse_drive("file=%s/a.raw,format=raw,cache=fast,id=d0", -EINVAL, "writeback|none");
-	refuse_drive("file=%s/a.raw,format=raw,werror=retry,id=d0", -EINVAL, "report|ignore");
+	refuse_drive("file=%s/a.raw,format=raw,werror=again,id=d0", -EINVAL, "report|ignore");
+	refuse_drive("file=%s/a.raw,format=raw,retry_interval=5,id=d0", -EINVAL,
+		     "needs werror=retry");
+	refuse_drive("file=%s/a.raw,format=raw,retry_timeout=5,id=d0", -EINVAL,
+		     "needs werror=retry");
+	refuse_drive("file=%s/a.raw,format=raw,werror=retry,retry_interval=-1,id=d0", -EINVAL,
+		     "0..9223372036854775807");
+	refuse_drive("file=%s/a.raw,format=raw,werror=retry,retry_on=EWHAT,id=d0", -EINVAL,
+		     "'EWHAT' is no error of the host");
 	refuse_drive("file=%s/a.raw,format=raw,id=0d", -EINVAL, "no usable name");
 	refuse_drive("file=%s/a.raw,format=raw,id=d0,detect-zeroes=unmap", -EINVAL,
 		     "discard=unmap");

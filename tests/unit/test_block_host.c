@@ -187,7 +187,7 @@ Test(block_host, test_full_file_system_stops_and_resumes)
 	for (size_t i = 0; i < sizeof(buf); i++)
 		buf[i] = bt_byte(i, 1);
 	bt_submit(&t, &q, BLOCK_WRITE, 0, buf, sizeof(buf), 0);
-	while (!t.d->parked)
+	while (!t.d->stopped.head)
 		loop_turn(t.loop, NS_PER_SEC);
 	cr_assert_eq(stops, 1);
 	cr_assert_eq(q.done, 0);

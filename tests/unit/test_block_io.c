@@ -454,7 +454,7 @@ Test(block_io, test_policy_stop_keeps_the_request_until_resume)
 	t.d->on_error = on_error;
 	cr_assert_eq(truncate(bt_path(&t, "d0.raw"), 4096), 0);
 	bt_submit(&t, &q, BLOCK_READ, 8192, buf, 4096, 0);
-	while (!t.d->parked)
+	while (!t.d->stopped.head)
 		loop_turn(t.loop, NS_PER_SEC);
 	cr_assert_eq(q.done, 0);
 	cr_assert_eq(policy_calls, 1);
@@ -464,7 +464,7 @@ Test(block_io, test_policy_stop_keeps_the_request_until_resume)
 	drive_resume(t.d);
 	bt_wait(&t, &q);
 	cr_assert_eq(q.ret, 0);
-	cr_assert_eq(t.d->parked, 0);
+	cr_assert_null(t.d->stopped.head);
 }
 
 Test(block_io, test_policy_stop_cancel_ends_a_kept_request)
@@ -477,7 +477,7 @@ Test(block_io, test_policy_stop_cancel_ends_a_kept_request)
 	cr_assert_eq(truncate(bt_path(&t, "d0.raw"), 4096), 0);
 	for (int i = 0; i < 2; i++)
 		bt_submit(&t, &q[i], BLOCK_READ, 8192, buf[i], 4096, 0);
-	while (t.d->parked < 2)
+	while (!t.d->stopped.head || !t.d->stopped.head->susp.next)
 		loop_turn(t.loop, NS_PER_SEC);
 	drive_cancel(&q[0].r);
 	bt_wait(&t, &q[0]);

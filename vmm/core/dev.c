@@ -336,6 +336,46 @@ void dev_destroy(struct dev *d)
 	release(d);
 }
 
+/* ---- change while it runs ---- */
+
+/* Back to @old, which prop_get() gave. */
+static void restore(const struct prop *p, struct dev *d, const json_t *old)
+{
+	char **text = (char **)((char *)d + p->offset);
+
+	if (!json_is_null(old)) {
+		prop_set(p, d, old, d->path, NULL);
+	} else if (p->type == PROP_T_STR || p->type == PROP_T_LINK) {
+		free(*text);
+		*text = NULL;
+	}
+}
+
+int dev_set(struct dev *d, const char *name, const json_t *val, struct err *e)
+{
+	const struct prop *tables[DEV_TABLES_MAX];
+	const struct prop *p;
+	json_t *old;
+	int r;
+
+	dev_type_tables(d->type, tables);
+	p = prop_find(tables, name);
+	if (!p)
+		return err_set(e, -ENOENT, "%s: there is no property '%.64s'", d->path, name);
+	if (!(p->flags & PROP_RUNTIME))
+		return err_set(e, -EPERM, "%s: property '%s' cannot be changed while the device "
+			       "exists; remove the device and add it anew", d->path, p->name);
+	old = prop_get(p, d);
+	r = prop_set(p, d, val, d->path, e);
+	if (r == 0 && d->type->ops.changed) {
+		r = d->type->ops.changed(d, p->name, e);
+		if (r < 0)
+			restore(p, d, old);
+	}
+	json_decref(old);
+	return r;
+}
+
 /* ---- reset and pause ---- */
 
 static bool in_progress(struct dev *d, int r)

@@ -114,6 +114,9 @@ struct dev_ops {
 	/* The VM stops or continues (QMP stop/cont): hold or release I/O that
 	 * was not started by the guest (network receive, timers). */
 	void (*pause)(struct dev *d, bool paused);
+	/* Property @name (PROP_RUNTIME) has a new value: make it count, or
+	 * refuse with a sentence, and the old value comes back. Main loop. */
+	int (*changed)(struct dev *d, const char *name, struct err *e);
 };
 
 struct dev_type {
@@ -210,6 +213,10 @@ const char *dev_plug_state_name(enum dev_plug_state s);	/* "unplug-requested", â
 /* QEMU's object path of @d: /machine/peripheral/ID, or
  * /machine/peripheral-anon/PATH without an id; the caller frees it. */
 char *dev_qom_path(const struct dev *d);
+
+/* qom-set: change property @name of a device that runs. Refused for properties
+ * that are not PROP_RUNTIME. Main loop. */
+int dev_set(struct dev *d, const char *name, const json_t *val, struct err *e);
 
 /* Type's and classes' reset; 0 or -EINPROGRESS, then d->resetting stays set
  * until dev_reset_done(). vCPUs are stopped. Main loop. */

@@ -442,6 +442,18 @@ static void destroy_devices(struct vm *vm)
 	}
 }
 
+static void nothing(void *arg)
+{
+}
+
+/* A loop that has just posted its last work to another may still be waking it:
+ * none goes before all have left what they were doing. */
+static void settle_iothreads(struct vm *vm)
+{
+	for (int i = 0; i < vm->iothread_count; i++)
+		loop_call(iothread_loop(vm->iothread[i]), nothing, NULL);
+}
+
 static void ignore_requests(struct loop_work *w)
 {
 }
@@ -461,6 +473,7 @@ void vm_destroy(struct vm *vm)
 	destroy_devices(vm);
 	if (vm->machine && vm->machine->fini)
 		vm->machine->fini(vm);
+	settle_iothreads(vm);
 	vm_object_destroy_all(vm);
 	for (i = 0; i < vm->iothread_count; i++)	/* those without an object */
 		iothread_destroy(vm->iothread[i]);
