@@ -292,6 +292,11 @@ const char *char_id(const struct chardev *c)
 	return c->id;
 }
 
+const char *char_backend(const struct chardev *c)
+{
+	return c->drv->name;
+}
+
 const char *char_filename(const struct chardev *c)
 {
 	return c->filename;

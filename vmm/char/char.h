@@ -109,6 +109,7 @@ int char_wait(struct char_set *s, struct err *e);
 void char_drain(struct char_set *s, uint64_t timeout_ns);
 
 const char *char_id(const struct chardev *c);
+const char *char_backend(const struct chardev *c);	/* "socket", "pty", … */
 /* query-chardev's filename: "pty:/dev/pts/3", "stdio", "unix:/x,server=on",
  * with "disconnected:" in front while a socket has no peer. */
 const char *char_filename(const struct chardev *c);

@@ -159,7 +159,12 @@ void qmp_schema_variant(struct qmp *q, json_t *info, const char *word, const cha
 /* Append the options of @props as members; a dot in a name ("cache.direct")
  * makes objects called after @prefix. */
 void qmp_schema_props(struct qmp *q, json_t *info, const struct prop *props);
-/* An object type called @name made of property tables. */
+/* An object type called @name made of property tables; the second leaves out
+ * the members in @without (NULL-terminated), which the user of the type has. */
 void qmp_schema_object(struct qmp *q, const char *name, const struct prop *const *tables);
+void qmp_schema_object_without(struct qmp *q, const char *name,
+			       const struct prop *const *tables, const char *const *without);
+/* The schema's name of the type of @p's value. */
+const char *qmp_schema_prop_type(struct qmp *q, const struct prop *p);
 
 #endif

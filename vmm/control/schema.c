@@ -83,8 +83,7 @@ void qmp_schema_variant(struct qmp *q, json_t *info, const char *word, const cha
 					      type_name(q, type ? type : "q_empty")));
 }
 
-/* The QAPI type of a property's value. */
-static const char *prop_type(struct qmp *q, const struct prop *p)
+const char *qmp_schema_prop_type(struct qmp *q, const struct prop *p)
 {
 	static const char *const on_off_auto[] = { "auto", "on", "off", NULL };
 	char name[96];
@@ -138,7 +137,7 @@ static void nested_prop(struct qmp *q, json_t *info, const struct prop *p)
 		sub = new_object(q, type);
 	if (!find_member(info, first + 1))
 		qmp_schema_member(q, info, first, type);
-	qmp_schema_member(q, sub, last, prop_type(q, p));
+	qmp_schema_member(q, sub, last, qmp_schema_prop_type(q, p));
 	free(first);
 	free(last);
 	free(type);
@@ -158,20 +157,34 @@ void qmp_schema_props(struct qmp *q, json_t *info, const struct prop *props)
 		if (find_member(info, props->name))
 			continue;	/* a more specific table has it */
 		name = xasprintf("%s%s", props->flags & PROP_REQUIRED ? "" : "*", props->name);
-		qmp_schema_member(q, info, name, prop_type(q, props));
+		qmp_schema_member(q, info, name, qmp_schema_prop_type(q, props));
 		free(name);
 	}
 }
 
-void qmp_schema_object(struct qmp *q, const char *name, const struct prop *const *tables)
+void qmp_schema_object_without(struct qmp *q, const char *name,
+			       const struct prop *const *tables, const char *const *without)
 {
-	json_t *info;
+	json_t *info, *members, *m;
+	size_t i;
 
 	if (json_object_get(q->schema_index, name))
 		return;
 	info = new_object(q, name);
 	for (; *tables; tables++)
 		qmp_schema_props(q, info, *tables);
+	members = json_object_get(info, "members");
+	for (; without && *without; without++) {
+		json_array_foreach(members, i, m)
+			if (strcmp(json_str(m, "name", ""), *without) == 0)
+				break;
+		json_array_remove(members, i);
+	}
+}
+
+void qmp_schema_object(struct qmp *q, const char *name, const struct prop *const *tables)
+{
+	qmp_schema_object_without(q, name, tables, NULL);
 }
 
 static const struct qmp_type *find_type(const char *name)

@@ -9,7 +9,9 @@
 	X(qmp_table_control)	\
 	X(qmp_table_vm)		\
 	X(qmp_table_machine)	\
-	X(qmp_table_ringbuf)
+	X(qmp_table_ringbuf)	\
+	X(qmp_table_qom)	\
+	X(qmp_table_dev)
 
 #define TABLE_EXTERN(t) extern const struct qmp_table t;
 QMP_TABLES(TABLE_EXTERN)

@@ -87,6 +87,7 @@ struct vm_machine_type {
 	bool is_default;
 	const char *default_cpu_type;	/* NULL: it has no CPUs */
 	const char *default_ram_id;
+	const struct prop *props;	/* -machine's; NULL: none */
 };
 
 struct vm {

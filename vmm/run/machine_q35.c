@@ -54,7 +54,7 @@ const char *const *machine_cpu_names(void)
 const struct vm_machine_type machine_q35_type = {
 	.name = "pc-q35-8.2", .alias = "q35", .help = "PC with PCI Express (ICH9, 2009)",
 	.cpu_max = 255, .is_default = true, .default_cpu_type = "host-x86_64-cpu",
-	.default_ram_id = "pc.ram",
+	.default_ram_id = "pc.ram", .props = machine_props,
 };
 
 /* Options that ask for something this build does not have. */
