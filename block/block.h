@@ -51,6 +51,8 @@ struct block_req;
 struct block_node;
 struct block_graph;
 struct drive;
+struct fault_point;	/* fault.c */
+struct fault_hold;
 
 /* A request as one node sees it: nodes on the way down may change it, while
  * the submitter's part stays as it was, so that it can be issued again. */
@@ -110,6 +112,14 @@ struct block_susp_list {
 	struct block_req *head, *tail;	/* in the order of submission */
 };
 
+/* A node that looks at a request's result on its way up puts one of these on
+ * it (block_push(), block_pop()). */
+struct block_frame {
+	void (*ended)(struct block_req *r, int ret);	/* of those above */
+	struct block_step now;
+	struct block_frame *next;
+};
+
 /*
  * One request. The submitter fills the upper part, embeds the struct in its
  * own preallocated request (zeroed once) and keeps @iov valid until @done.
@@ -142,6 +152,8 @@ struct block_req {
 	struct block_span span;
 	struct block_req *next;		/* in a flush batch */
 	struct block_susp susp;
+	struct block_frame *frames;	/* innermost first; empty at rest */
+	struct fault_hold *held;	/* late on purpose */
 };
 
 struct block_driver {
@@ -220,6 +232,9 @@ struct block_node {
 	bool opened;			/* driver's open ran: close must as well */
 	json_t *args;
 	struct block_node *next;
+	/* NULL as long as no fault is set; then fault_point, which stays */
+	_Atomic(struct fault_point *) fault;
+	struct fault_point *fault_point;	/* main loop; owned */
 };
 
 extern const struct block_driver *const block_drivers[];	/* NULL-terminated */
@@ -408,5 +423,10 @@ void block_done(struct block_req *r, int ret);
 void block_cancel(struct block_req *r);
 /* Finish it from r->loop, after this call has returned. */
 void block_done_later(struct block_req *r, int ret);
+/* For filters: @ended is called in place of the nodes above, and block_pop()
+ * there puts them, and the request as they sent it down, back. */
+void block_push(struct block_req *r, struct block_frame *f,
+		void (*ended)(struct block_req *r, int ret));
+struct block_frame *block_pop(struct block_req *r);
 
 #endif

@@ -23,7 +23,8 @@
 #define NODE_NAME_MAX	31
 
 const struct block_driver *const block_drivers[] = {
-	&block_driver_file, &block_driver_host_device, &block_driver_raw, &block_driver_qcow2, NULL
+	&block_driver_file, &block_driver_host_device, &block_driver_raw, &block_driver_qcow2,
+	&block_driver_fault, NULL
 };
 
 /* What QEMU has and this build has not: said so rather than "unknown". */
@@ -368,6 +369,7 @@ void graph_node_destroy(struct block_node *n)
 		n->drv->close(n);
 	block_detach(&n->backing);
 	block_detach(&n->data);
+	fault_node_gone(n);
 	block_detach(&n->file);
 	while (*p != n)
 		p = &(*p)->next;

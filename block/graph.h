@@ -46,5 +46,15 @@ extern const struct block_driver block_driver_file;
 extern const struct block_driver block_driver_host_device;
 extern const struct block_driver block_driver_raw;
 extern const struct block_driver block_driver_qcow2;
+extern const struct block_driver block_driver_fault;
+
+/* block_submit() after the node's faults. */
+void block_submit_now(struct block_node *n, struct block_req *r);
+
+/* fault.c. True: the request is taken care of. */
+bool fault_take(struct block_node *n, struct fault_point *p, struct block_req *r);
+/* A request that is being cancelled is held: it ends soon. On r->loop. */
+bool fault_cancel(struct block_req *r);
+void fault_node_gone(struct block_node *n);
 
 #endif

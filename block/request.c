@@ -5,7 +5,7 @@
  * block_done_later() may be called from another loop.
  * Missing: nothing known.
  */
-#include "block/block.h"
+#include "block/graph.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -38,6 +38,15 @@ static void detect_zeroes(const struct block_node *n, struct block_req *r)
 
 void block_submit(struct block_node *n, struct block_req *r)
 {
+	struct fault_point *p = atomic_load_explicit(&n->fault, memory_order_acquire);
+
+	if (__builtin_expect(p != NULL, 0) && fault_take(n, p, r))
+		return;
+	block_submit_now(n, r);
+}
+
+void block_submit_now(struct block_node *n, struct block_req *r)
+{
 	if (__builtin_expect(n->detect_zeroes != BLOCK_DETECT_OFF, 0))
 		detect_zeroes(n, r);
 	/* discard=ignore holds for every node of its own: it keeps the space. */
@@ -64,6 +73,8 @@ void block_cancel(struct block_req *r)
 {
 	for (; r; r = r->sub) {
 		r->cancelled = true;
+		if (fault_cancel(r))
+			continue;
 		/* A flush may stand for others as well, and harms nobody. */
 		if (r->now.op != BLOCK_FLUSH)
 			loop_io_cancel(&r->io);
@@ -108,6 +119,24 @@ int block_io_wait(struct block_node *n, struct loop *l, enum block_op op, uint32
 void block_done(struct block_req *r, int ret)
 {
 	r->ended(r, ret);
+}
+
+void block_push(struct block_req *r, struct block_frame *f,
+		void (*ended)(struct block_req *r, int ret))
+{
+	*f = (struct block_frame){ r->ended, r->now, r->frames };
+	r->frames = f;
+	r->ended = ended;
+}
+
+struct block_frame *block_pop(struct block_req *r)
+{
+	struct block_frame *f = r->frames;
+
+	r->ended = f->ended;
+	r->now = f->now;
+	r->frames = f->next;
+	return f;
 }
 
 static void done_work(struct loop_work *w)

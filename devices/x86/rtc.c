@@ -507,6 +507,17 @@ static int rtc_reset(struct dev *d)
 	return 0;
 }
 
+void rtc_jump(struct dev *d, int64_t seconds)
+{
+	struct rtc *r = DEV_OF(d, struct rtc);
+
+	pthread_mutex_lock(&d->lock);
+	r->offset_s += seconds;
+	r->frozen_until_ns = 0;
+	rearm(r);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static int rtc_init(struct dev *d, struct err *e)
 {
 	struct rtc *r = DEV_OF(d, struct rtc);

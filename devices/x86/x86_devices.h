@@ -14,6 +14,8 @@ extern const struct dev_type ioapic_type;	/* "ioapic", split irqchip only */
 extern const struct dev_type pvpanic_type;	/* "pvpanic" */
 extern const struct dev_type debug_exit_type;	/* "isa-debug-exit" */
 
+/* The host's clock as @d, an rtc_type, shows it jumps by so much. Main loop. */
+void rtc_jump(struct dev *d, int64_t seconds);
 /* Press the power button of @d, an lpc_type. Main loop. */
 void lpc_power_button(struct dev *d);
 

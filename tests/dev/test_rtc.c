@@ -388,3 +388,16 @@ Test(rtc, bad_base_is_refused)
 	json_decref(args);
 	rig_destroy(r);
 }
+
+Test(rtc, a_jump_of_the_host_clock_moves_the_date)
+{
+	struct rig *r = rtc_rig("{'base': '2024-02-20T12:00:00'}");
+
+	cr_assert_eq(bcd(get(r, 7)), 20);
+	rtc_jump(r->vm->devs, 10 * 24 * 3600);
+	cr_expect_eq(bcd(get(r, 7)), 1, "not the first");
+	cr_expect_eq(bcd(get(r, 8)), 3, "not of March");
+	rtc_jump(r->vm->devs, -10 * 24 * 3600);
+	cr_expect_eq(bcd(get(r, 7)), 20);
+	rig_destroy(r);
+}

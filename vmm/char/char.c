@@ -350,6 +350,16 @@ void char_set_escape(struct char_set *s, void (*cb)(char key, void *arg), void *
 	s->escape_arg = arg;
 }
 
+void char_stall(struct chardev *c, bool in, bool out)
+{
+	c->stall_in = in;
+	pthread_mutex_lock(&c->lock);
+	c->stall_out = out;
+	pthread_mutex_unlock(&c->lock);
+	char_feed(c);
+	char_accept_input(c);
+}
+
 /* ---- waiting, outside of callbacks ---- */
 
 int char_wait(struct char_set *s, struct err *e)

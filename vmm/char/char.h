@@ -108,6 +108,10 @@ int char_wait(struct char_set *s, struct err *e);
  * outside of its callbacks. */
 void char_drain(struct char_set *s, uint64_t timeout_ns);
 
+/* A line that is broken on purpose: no input, no output, until it is called
+ * again. Loop. */
+void char_stall(struct chardev *c, bool in, bool out);
+
 const char *char_id(const struct chardev *c);
 const char *char_backend(const struct chardev *c);	/* "socket", "pty", … */
 /* query-chardev's filename: "pty:/dev/pts/3", "stdio", "unix:/x,server=on",

@@ -30,7 +30,7 @@ size_t char_front_room(struct chardev *c)
 	struct char_front *f = c->front;
 	size_t n;
 
-	if (!f || !f->read)
+	if (!f || !f->read || c->stall_in)
 		return 0;
 	if (!f->can_read)
 		return CHAR_INPUT_BYTES;

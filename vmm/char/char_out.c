@@ -123,6 +123,8 @@ size_t char_write(struct chardev *c, const void *buf, size_t len)
 	bool post;
 
 	pthread_mutex_lock(&c->lock);
+	if (c->stall_out)
+		n = 0;
 	if (logged)
 		n = MIN(n, char_ring_room(&c->log));
 	if (has_sink(c))
@@ -148,7 +150,7 @@ void char_feed(struct chardev *c)
 	bool feed;
 
 	pthread_mutex_lock(&c->lock);
-	feed = c->starved &&
+	feed = c->starved && !c->stall_out &&
 		(!has_sink(c) || char_ring_room(&c->out) >= ROOM_WAKE) &&
 		(c->log_aio.fd < 0 || char_ring_room(&c->log) >= ROOM_WAKE);
 	if (feed)

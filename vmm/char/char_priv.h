@@ -61,6 +61,7 @@ struct chardev {
 	bool hold;		/* a peer gets every byte: what waits stays */
 	bool starved;		/* a write was short: writable() is owed */
 	uint16_t cols, rows;	/* the peer's window, 0: not known */
+	bool stall_out;		/* no write is taken, on purpose */
 
 	/* set-up */
 	uint64_t replay;	/* driver: bytes shown to a peer that comes */
@@ -74,6 +75,7 @@ struct chardev {
 	bool want_in, want_out;
 	bool gone;		/* the peer, but there is input of its left */
 	bool hang_up;		/* char_hangup() was asked for */
+	bool stall_in;		/* no input is given, on purpose */
 	bool announce;		/* tell the new front end that a peer is there */
 	struct char_aio out_aio, log_aio;	/* out_aio: instead of drv->write */
 	bool opened;		/* drv->open was called: drv->close is due */

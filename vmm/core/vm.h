@@ -74,6 +74,8 @@ struct vm_machine_ops {
 	 * stopped, devices are reset already. Main loop. */
 	int (*boot)(struct vm *vm, struct err *e);
 	void (*powerdown)(struct vm *vm);	/* press the power button */
+	/* The host's clock as the guest sees it jumps; NULL: there is none. */
+	void (*clock_jump)(struct vm *vm, int64_t seconds);
 	/* vm_destroy(): devices and vCPUs are gone; free what the machine
 	 * added (root complex, back ends), not what struct vm says it owns. */
 	void (*fini)(struct vm *vm);

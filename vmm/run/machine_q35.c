@@ -36,7 +36,7 @@ struct machine {
 	uint64_t ram, ram_low, ram_high;	/* bytes */
 	uint64_t tables;			/* guest address of the ACPI area */
 	struct pci_windows win;
-	struct dev *lpc;
+	struct dev *lpc, *rtc;
 	json_t *desc;				/* borrowed: vm->desc */
 };
 
@@ -239,7 +239,7 @@ static int create_platform(struct machine *m, struct err *e)
 	int r;
 
 	args = rtc ? json_deep_copy(rtc) : json_object();
-	r = dev_create_type(m->vm, &rtc_type, args, NULL, e);
+	r = dev_create_type(m->vm, &rtc_type, args, &m->rtc, e);
 	json_decref(args);
 	if (r == 0 && m->opts.i8042)
 		r = dev_create_type(m->vm, &i8042_type, NULL, NULL, e);
@@ -377,14 +377,24 @@ static void machine_powerdown(struct vm *vm)
 	lpc_power_button(m->lpc);
 }
 
+static void machine_clock_jump(struct vm *vm, int64_t seconds)
+{
+	struct machine *m = vm->machine_arg;
+
+	if (m->rtc)
+		rtc_jump(m->rtc, seconds);
+}
+
 static void machine_fini(struct vm *vm)
 {
+	((struct machine *)vm->machine_arg)->rtc = NULL;	/* gone with the devices */
 	pci_root_destroy(vm->pci);
 	vm->pci = NULL;
 }
 
 static const struct vm_machine_ops machine_ops = {
 	.name = "q35", .boot = machine_boot, .powerdown = machine_powerdown,
+	.clock_jump = machine_clock_jump,
 	.fini = machine_fini,
 };
 

@@ -12,6 +12,7 @@
 
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
+#include "vmm/control/faults.h"
 #include "vmm/core/object_types.h"
 #include "vmm/run/machine.h"
 
@@ -20,7 +21,8 @@
 	X(memory_ram_object_type)	\
 	X(memory_memfd_object_type)	\
 	X(memory_file_object_type)	\
-	X(secret_object_type)
+	X(secret_object_type)		\
+	X(fault_object_type)
 
 /* ---- memory back ends ---- */
 

@@ -51,7 +51,7 @@ static const struct opt opts[] = {
 	{ "m", OPT_OBJECT, "memory", "size", 0, "SIZE",
 	  "guest memory (default 512M; bare number: MiB)", 0 },
 	{ "object", OPT_LIST, "objects", "qom-type", 0, "TYPE,id=ID[,k=v...]",
-	  "iothread, memory-backend-ram|memfd|file", 0 },
+	  "iothread, memory-backend-ram|memfd|file, fault", 0 },
 	{ "name", OPT_OBJECT, "name", "guest", 0, "NAME[,debug-threads=on|off]",
 	  "the guest's name", 0 },
 	{ "uuid", OPT_TEXT, "uuid", NULL, 0, "UUID", "the guest's UUID, as SMBIOS shows it", 0 },
