@@ -28,7 +28,7 @@ Test(chardev, test_char_add_unknown_backend_lists_the_known)
 {
 	cr_assert_eq(try_add(NULL, "spicevmc,id=a"), -EINVAL);
 	cr_assert_str_eq(e.text, "chardev 'a': there is no backend 'spicevmc'; choose one "
-			 "of stdio, pty, file, socket, null, ringbuf");
+			 "of stdio, pty, file, socket, null, ringbuf, console");
 }
 
 Test(chardev, test_char_add_bad_property_leaves_descriptors_alone)
@@ -463,11 +463,41 @@ Test(chardev, test_char_pty_link_of_a_dead_process_is_replaced)
 	cr_assert_eq(try_add(&c, "pty,id=a,path=%s", in_dir("tty")), 0, "%s", e.text);
 	cr_assert_gt(readlink(in_dir("tty"), target, sizeof(target) - 1), 0);
 	cr_assert_str_eq(target, char_filename(c) + 4);
-	/* A terminal that is younger than the link: its number was used again. */
-	cr_assert_eq(char_del(set, "a", &e), 0);
-	cr_assert_eq(symlink(target, in_dir("tty")), 0);
-	usleep(20000);
-	cr_assert_eq(try_add(&c, "pty,id=a,path=%s", in_dir("tty")), 0, "%s", e.text);
+}
+
+/* A link to @path that is older than the terminal there; false: the number of
+ * the terminal was not used again, as another process was quicker. */
+static bool make_older_link(const char *path, int *tty)
+{
+	char name[64], again[64];
+
+	*tty = posix_openpt(O_RDWR | O_NOCTTY);
+	cr_assert_eq(ptsname_r(*tty, name, sizeof(name)), 0);
+	close(*tty);
+	cr_assert_eq(symlink(name, path), 0);
+	usleep(20000);		/* more than the grain of the kernel's clock */
+	*tty = posix_openpt(O_RDWR | O_NOCTTY);
+	cr_assert_eq(ptsname_r(*tty, again, sizeof(again)), 0);
+	if (!strcmp(name, again))
+		return true;
+	close(*tty);
+	unlink(path);
+	return false;
+}
+
+Test(chardev, test_char_pty_link_to_a_number_used_again_is_replaced)
+{
+	char path[128], target[64] = "";
+	struct chardev *c;
+	int tty;
+
+	snprintf(path, sizeof(path), "%s", in_dir("tty"));
+	while (!make_older_link(path, &tty))
+		;
+	cr_assert_eq(try_add(&c, "pty,id=a,path=%s", path), 0, "%s", e.text);
+	cr_assert_gt(readlink(path, target, sizeof(target) - 1), 0);
+	cr_assert_str_eq(target, char_filename(c) + 4);
+	close(tty);
 }
 
 Test(chardev, test_char_pty_link_of_others_is_left_alone)

@@ -21,7 +21,8 @@
 
 const struct char_driver *const char_drivers[] = {
 	&char_stdio_driver, &char_pty_driver, &char_file_driver,
-	&char_socket_driver, &char_null_driver, &char_ringbuf_driver, NULL
+	&char_socket_driver, &char_null_driver, &char_ringbuf_driver,
+	&char_console_driver, NULL
 };
 
 const struct prop char_props[] = {
@@ -411,12 +412,16 @@ static void turn_until_closed(struct char_set *s)
 
 void char_set_destroy(struct char_set *s)
 {
-	struct chardev *c;
+	struct chardev *c, **p;
 
 	if (!s)
 		return;
-	while ((c = s->list)) {
-		s->list = c->next;
+	/* The newest first: a console goes before the chardev it was put on. */
+	while (s->list) {
+		for (p = &s->list; (*p)->next; p = &(*p)->next)
+			;
+		c = *p;
+		*p = NULL;
 		chardev_close(c);
 	}
 	turn_until_closed(s);

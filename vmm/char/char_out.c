@@ -137,7 +137,7 @@ size_t char_write(struct chardev *c, const void *buf, size_t len)
 		ring_put_over(&c->out, buf, n);
 	if (n < len)
 		c->starved = true;
-	post = has_sink(c) || (c->open && c->drv->pump) || logged;
+	post = has_sink(c) || c->pump_on || logged;
 	pthread_mutex_unlock(&c->lock);
 	if (post)
 		loop_post(c->loop, &c->out_work);

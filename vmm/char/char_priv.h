@@ -59,6 +59,7 @@ struct chardev {
 	struct char_ring log;
 	bool open;		/* a peer is there; changed on the loop only */
 	bool hold;		/* a peer gets every byte: what waits stays */
+	bool pump_on;		/* drv->pump wants to know of output */
 	bool starved;		/* a write was short: writable() is owed */
 	uint16_t cols, rows;	/* the peer's window, 0: not known */
 	bool stall_out;		/* no write is taken, on purpose */
@@ -170,6 +171,7 @@ void char_ask_winsize(struct chardev *c, int fd);
 		  "output that is kept and shown to whoever attaches", .unit = "bytes")
 
 extern const struct char_driver char_stdio_driver, char_pty_driver,
-	char_file_driver, char_socket_driver, char_null_driver, char_ringbuf_driver;
+	char_file_driver, char_socket_driver, char_null_driver, char_ringbuf_driver,
+	char_console_driver;
 
 #endif
