@@ -90,6 +90,8 @@ void pci_hide(struct pci_dev *p, bool tell)
 
 	pthread_mutex_lock(&r->lock);
 	p->visible = false;
+	if (p == p->bus->slot[0])
+		p->bus->slot_hp.requested = false;
 	pthread_mutex_lock(&p->dev.lock);	/* for the moved callbacks */
 	pci_bars_unmap(p);
 	pthread_mutex_unlock(&p->dev.lock);

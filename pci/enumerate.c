@@ -333,6 +333,7 @@ int pci_enumerate(struct pci_root *r, struct err *e)
 
 	root_windows(&pl);
 	pthread_mutex_lock(&r->lock);
+	pci_eject_count(r);
 	err = check_slots(r, e);
 	if (!err)
 		err = number_below(&pl, r->bus0, 0, &next, e);

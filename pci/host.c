@@ -175,6 +175,7 @@ static void host_bridge_fini(struct dev *d)
 
 	bus_unmap(&r->ecam);
 	bus_unmap(&r->cf8);
+	bus_unmap(&r->eject_win);
 }
 
 const struct dev_type pci_host_bridge_type = {

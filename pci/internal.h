@@ -123,6 +123,12 @@ bool pci_bridge_forwards(const struct pci_dev *p, bool io, uint64_t addr, uint64
 /* Implement the I/O window of @p (NULL: nothing) and all bridges above. */
 void pci_bridge_enable_io(struct pci_dev *p);
 
+/* ---- eject.c ---- */
+
+void pci_eject_request(struct pci_root *r, struct pci_bus *b);
+/* Number the hot-plug slots for the guest. Config lock. */
+void pci_eject_count(struct pci_root *r);
+
 /* ---- host.c ---- */
 
 extern const struct dev_type pci_host_bridge_type;

@@ -190,6 +190,9 @@ struct pci_bus {
 	struct pci_slot_hp {		/* slot.c, when hotplug; config lock */
 		bool raised;		/* its port's interrupt */
 		bool let_go;		/* the guest switched the light off */
+		bool requested;		/* eject.c: the guest has not read it yet */
+		uint16_t number;	/* eject.c: of its slot, 1, 2, …, since
+					 * the enumeration; 0: none */
 		uint16_t indicator;	/* PCI_EXP_SLTCTL_PWR_IND_* */
 		enum dev_plug_state last;	/* what became last; main loop */
 	} slot_hp;
@@ -230,7 +233,11 @@ struct pci_root {
 	/* Ask the guest to let go of what is on @b. NULL: there is no way. Main
 	 * loop, no lock held. Filled by the machine. */
 	void (*eject)(struct pci_root *r, struct pci_bus *b);
+	/* With pci_eject_create(): raise the event whose AML reads REQUEST.
+	 * Filled by the machine. */
+	void (*eject_raise)(struct pci_root *r);
 	void *eject_arg;
+	struct bus_win eject_win;
 };
 
 /* Create the root complex, its bus "pcie.0", the host bridge at 00:00.0, the
@@ -252,6 +259,10 @@ struct pci_bus *pci_bus_find(struct pci_root *r, const char *name);
  * do not fit.
  */
 int pci_enumerate(struct pci_root *r, struct err *e);
+
+/* Registers of ACPI's eject requests (eject.c) at I/O port @port. */
+#define PCI_EJECT_BYTES	12
+int pci_eject_create(struct pci_root *r, uint16_t port);
 
 /* Visit every function, parents before children. */
 void pci_each(struct pci_root *r, void (*fn)(struct pci_dev *p, void *arg), void *arg);

@@ -175,6 +175,16 @@ void lpc_power_button(struct dev *d)
 	pthread_mutex_unlock(&d->lock);
 }
 
+void lpc_gpe(struct dev *d, unsigned int n)
+{
+	struct lpc *l = DEV_OF(d, struct lpc);
+
+	pthread_mutex_lock(&d->lock);	/* called from outside the core */
+	put_le64(l->pm + GPE0_STS, get_le64(l->pm + GPE0_STS) | BIT64(n));
+	sci_update(l);
+	pthread_mutex_unlock(&d->lock);
+}
+
 void lpc_pm_reset(struct lpc *l)
 {
 	reg_reset(lpc_pm_regs, l->pm, sizeof(l->pm));

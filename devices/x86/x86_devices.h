@@ -18,5 +18,7 @@ extern const struct dev_type debug_exit_type;	/* "isa-debug-exit" */
 void rtc_jump(struct dev *d, int64_t seconds);
 /* Press the power button of @d, an lpc_type. Main loop. */
 void lpc_power_button(struct dev *d);
+/* General purpose event @n (0..63) of @d, an lpc_type, happens. Main loop. */
+void lpc_gpe(struct dev *d, unsigned int n);
 
 #endif

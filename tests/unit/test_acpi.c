@@ -77,24 +77,33 @@ static const uint8_t *table(const struct env *v, const char *sig)
 	return NULL;
 }
 
-/* The table through `iasl -d`, and the text through iasl again; returns the
- * text, to be freed. */
-static char *round_trip(const struct env *v, const char *sig)
+static void save(const struct env *v, const char *sig, const char *dir, const char *name)
 {
 	const uint8_t *t = table(v, sig);
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "w");
+	cr_assert(t && f && fwrite(t, get_le32(t + 4), 1, f) == 1);
+	fclose(f);
+}
+
+/* The table through `iasl -d`, and the text through iasl again; returns the
+ * text, to be freed. @with: options for the first. */
+static char *round_trip_with(const struct env *v, const char *sig, const char *with)
+{
 	char dir[] = "/tmp/roost-acpi-XXXXXX", cmd[512];
 	char *text = calloc(1, 256 * 1024);
 	FILE *f;
 
-	cr_assert(t && text && mkdtemp(dir));
-	snprintf(cmd, sizeof(cmd), "%s/t.aml", dir);
-	f = fopen(cmd, "w");
-	cr_assert(f && fwrite(t, get_le32(t + 4), 1, f) == 1);
-	fclose(f);
+	cr_assert(text && mkdtemp(dir));
+	save(v, sig, dir, "t.aml");
+	save(v, "DSDT", dir, "dsdt.aml");
 	/* -we: a warning is an error */
 	snprintf(cmd, sizeof(cmd),
-		 "cd %s && iasl -d t.aml >log 2>&1 && ! grep -iE 'error|warning|invalid' t.dsl && "
-		 "iasl -we -vr -p out t.dsl >>log 2>&1", dir);
+		 "cd %s && iasl %s -d t.aml >log 2>&1 && ! grep -iE 'error|warning|invalid' t.dsl && "
+		 "iasl -we -vr -p out t.dsl >>log 2>&1", dir, with);
 	cr_expect_eq(system(cmd), 0, "iasl refuses %s, see %s/log", sig, dir);
 	snprintf(cmd, sizeof(cmd), "%s/t.dsl", dir);
 	f = fopen(cmd, "r");
@@ -105,12 +114,25 @@ static char *round_trip(const struct env *v, const char *sig)
 	return text;
 }
 
+static char *round_trip(const struct env *v, const char *sig)
+{
+	return round_trip_with(v, sig, "");
+}
+
+/* A port at 02.1 with a slot, one at 03.0 without, a switch behind a third. */
+static const struct acpi_bridge bridges[] = {
+	{ 2, 1, 0, 1 }, { 3, 0, 0, 0 }, { 4, 0, 0, 0 }, { 0, 0, 1, 0 }, { 0, 0, 2, 2 },
+	{ 1, 0, 2, 300 }, { 0x1e, 7, 0, 70 },
+};
+
 Test(acpi, every_table_sums_up_to_zero)
 {
-	static const char *const sigs[] = { "FACP", "APIC", "MCFG", "WAET", "DSDT" };
+	static const char *const sigs[] = { "FACP", "APIC", "MCFG", "WAET", "DSDT", "SSDT" };
 	struct env v;
 
 	env_open(&v, 4);
+	v.a.bridges = bridges;
+	v.a.bridge_count = ARRAY_LEN(bridges);
 	build(&v);
 	cr_expect_eq(sum(v.host + v.rsdp, 20), 0);
 	cr_expect_eq(sum(v.host + v.rsdp, 36), 0);
@@ -164,6 +186,28 @@ Test(acpi, dsdt_survives_iasl)
 	cr_expect(strstr(text, "Name (STC2, Zero)") || strstr(text, "Name (STC2, 0x00)"));
 	cr_expect(strstr(text, "Name (STKB, 0x00)"));
 	cr_expect(strstr(text, "Name (STPV, 0x00)"));
+	free(text);
+	gmem_destroy(v.gm);
+}
+
+Test(acpi, ssdt_of_slots_survives_iasl_and_names_each)
+{
+	struct env v;
+	char *text;
+
+	env_open(&v, 1);
+	build(&v);
+	cr_expect_null(table(&v, "SSDT"));
+	v.a.bridges = bridges;
+	v.a.bridge_count = ARRAY_LEN(bridges);
+	build(&v);
+	text = round_trip_with(&v, "SSDT", "-e dsdt.aml");
+	cr_expect(strstr(text, "Name (_ADR, 0x00020001)"), "%s", text);
+	cr_expect(strstr(text, "Notify (\\_SB.PCI0.S11.S00, 0x03)"), "%s", text);
+	cr_expect(strstr(text, "Notify (\\_SB.PCI0.S20.S00.S08.S00, 0x03)"), "%s", text);
+	cr_expect(strstr(text, "Notify (\\_SB.PCI0.SF7.S00, 0x03)"), "%s", text);
+	cr_expect(strstr(text, "EJDO (0x012C)"), "%s", text);
+	cr_expect(strstr(text, "EJST (0x02, Arg0, Arg1)"), "%s", text);
 	free(text);
 	gmem_destroy(v.gm);
 }

@@ -9,6 +9,10 @@ static const char *const irqchip_words[] = {
 	[MACHINE_IRQCHIP_OFF] = "off", NULL
 };
 
+static const char *const eject_words[] = {
+	[MACHINE_EJECT_ACPI] = "acpi", [MACHINE_EJECT_NONE] = "none", NULL
+};
+
 const struct prop machine_props[] = {
 	PROP_STR(struct machine_opts, type, "type", "q35", "machine type"),
 	PROP_STR(struct machine_opts, accel, "accel", "kvm", "accelerator"),
@@ -22,6 +26,9 @@ const struct prop machine_props[] = {
 		  "let the host merge identical pages"),
 	PROP_BOOL(struct machine_opts, usb, "usb", 0, "accepted; must be off"),
 	PROP_BOOL(struct machine_opts, graphics, "graphics", 0, "accepted; there is none"),
+	PROP_ENUM(struct machine_opts, eject, "pci-eject", eject_words, MACHINE_EJECT_ACPI,
+		  "how the guest is asked to let go of a device in a hot-plug slot",
+		  .flags = PROP_GUEST),
 	PROP_ONOFFAUTO(struct machine_opts, hpet, "hpet", PROP_OFF, "accepted; there is none"),
 	PROP_ONOFFAUTO(struct machine_opts, vmport, "vmport", PROP_OFF, "accepted; there is none"),
 	PROP_ONOFFAUTO(struct machine_opts, acpi, "acpi", PROP_ON, "accepted; always there"),

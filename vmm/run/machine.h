@@ -21,7 +21,10 @@ struct machine_opts {
 	int irqchip;			/* enum machine_irqchip */
 	bool usb, dump_guest_core, mem_merge, graphics, i8042;
 	int vmport, hpet, acpi;		/* enum prop_auto */
+	int eject;			/* enum machine_eject */
 };
+/* How a guest is asked to let go of a device in a hot-plug slot. */
+enum machine_eject { MACHINE_EJECT_ACPI, MACHINE_EJECT_NONE };
 enum machine_irqchip { MACHINE_IRQCHIP_ON, MACHINE_IRQCHIP_SPLIT, MACHINE_IRQCHIP_OFF };
 extern const struct prop machine_props[];
 

@@ -216,6 +216,11 @@ static uint32_t intx_gsi(struct pci_root *r, uint8_t slot, uint8_t pin)
 	return X86_PCI_GSI_BASE + (uint32_t)(slot + pin) % 8;
 }
 
+static void raise_eject(struct pci_root *r)
+{
+	lpc_gpe(r->eject_arg, X86_EJECT_GPE);
+}
+
 static int create_pci(struct machine *m, struct err *e)
 {
 	struct vm *vm = m->vm;
@@ -230,6 +235,11 @@ static int create_pci(struct machine *m, struct err *e)
 	args = json_pack("{s:s}", "addr", "1f.0");
 	r = dev_create_type(vm, &lpc_type, args, &m->lpc, e);
 	json_decref(args);
+	if (r == 0 && m->opts.eject == MACHINE_EJECT_ACPI) {
+		vm->pci->eject_raise = raise_eject;
+		vm->pci->eject_arg = m->lpc;
+		r = pci_eject_create(vm->pci, X86_EJECT_BASE);
+	}
 	return r;
 }
 
@@ -309,8 +319,29 @@ static uint8_t com_ports(const struct vm *vm)
 	return ports;
 }
 
+struct bridge_list {
+	struct acpi_bridge *v;
+	size_t n;
+	bool eject;
+};
+
+static void note_bridge(struct pci_dev *p, void *arg)
+{
+	struct bridge_list *l = arg;
+	uint8_t depth = 0;
+
+	if (!p->child)
+		return;
+	for (const struct pci_bus *b = p->bus; b->bridge; b = b->bridge->bus)
+		depth++;
+	l->v = xrealloc(l->v, (l->n + 1) * sizeof(l->v[0]));
+	l->v[l->n++] = (struct acpi_bridge){ p->devfn >> 3, p->devfn & 7, depth,
+					     l->eject ? p->child->slot_hp.number : 0 };
+}
+
 static int write_tables(struct machine *m, uint64_t *rsdp, struct err *e)
 {
+	struct bridge_list bridges = { .eject = m->opts.eject == MACHINE_EJECT_ACPI };
 	struct vm *vm = m->vm;
 	struct acpi_info a = {
 		.topo = &m->topo, .cpus = m->topo.cpus,
@@ -338,10 +369,14 @@ static int write_tables(struct machine *m, uint64_t *rsdp, struct err *e)
 	for (struct dev *d = vm->devs; d; d = d->next)
 		if (d->type == &pvpanic_type)
 			a.pvpanic = true;
+	pci_each(vm->pci, note_bridge, &bridges);
+	a.bridges = bridges.v;
+	a.bridge_count = bridges.n;
 	r = acpi_build(vm->mem, &a, m->tables, X86_TABLES_SIZE / 2, rsdp, &used, e);
 	if (r == 0)
 		r = smbios_build(vm->mem, &s, m->tables + X86_TABLES_SIZE / 2,
 				 X86_TABLES_SIZE / 2, e);
+	free(bridges.v);
 	return r;
 }
 

@@ -299,7 +299,8 @@ int acpi_build(struct gmem *gm, const struct acpi_info *a, uint64_t base,
 	struct acpi_area area = {
 		.host = gmem_ptr(gm, gpa(base), space, true), .base = base, .size = space,
 	};
-	uint64_t dsdt = 0, facs, xsdt, tables[4];
+	uint64_t dsdt = 0, facs, xsdt, tables[5];
+	size_t n = 4;
 
 	if (!area.host)
 		return err_set(e, -EFAULT, "the ACPI tables at 0x%llx are not in RAM",
@@ -310,7 +311,10 @@ int acpi_build(struct gmem *gm, const struct acpi_info *a, uint64_t base,
 	tables[1] = madt_new(&area, a);
 	tables[2] = mcfg_new(&area, a);
 	tables[3] = waet_new(&area);
-	xsdt = xsdt_new(&area, tables, ARRAY_LEN(tables));
+	tables[4] = acpi_ssdt_new(&area, a);
+	if (tables[4])
+		n++;
+	xsdt = xsdt_new(&area, tables, n);
 	if (area.full)
 		return err_set(e, -ENOSPC, "the ACPI tables do not fit into %llu bytes",
 			       (unsigned long long)space);

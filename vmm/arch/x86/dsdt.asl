@@ -23,6 +23,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "ROOST ", "ROOSTQ35", 1)
 				IO (Decode16, 0x00B2, 0x00B2, 0x01, 0x02)
 				IO (Decode16, 0x04D0, 0x04D0, 0x01, 0x02)
 				IO (Decode16, 0x0600, 0x0600, 0x01, 0x80)
+				IO (Decode16, 0x0CC0, 0x0CC0, 0x01, 0x0C)
 				Memory32Fixed (ReadWrite, 0xB0000000, 0x10000000)
 			})
 		}
@@ -58,6 +59,30 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "ROOST ", "ROOSTQ35", 1)
 					0x000000BFFFFFFFFF, 0x0000000000000000,
 					0x0000004000000000)
 			})
+
+			/* Eject requests: pci/eject.c. The objects that are
+			 * ejected are in the SSDT. */
+			OperationRegion (EJRG, SystemIO, 0x0CC0, 0x0C)
+			Field (EJRG, DWordAcc, NoLock, WriteAsZeros)
+			{
+				EJRQ, 32,
+				EJEJ, 32,
+				EJRS, 32
+			}
+			Method (EJDO, 1, Serialized)
+			{
+				Store (Arg0, EJEJ)
+			}
+			/* Number, and what _OST says of an eject request. */
+			Method (EJST, 3, Serialized)
+			{
+				If (LEqual (Arg1, 0x03))
+				{
+					And (Arg2, 0xFFFF, Local0)
+					ShiftLeft (Local0, 16, Local0)
+					Or (Local0, Arg0, EJRS)
+				}
+			}
 
 			/* PCI Firmware 3.2 s4.5.1. OSCM: native hot-plug, PME,
 			 * AER, PCIe capability structure. */

@@ -35,6 +35,11 @@
 #define X86_PM_SIZE		0x80u
 #define X86_SCI_IRQ		9u
 
+/* Eject requests of PCI slots (pci/eject.c), beside the config ports as QEMU has
+ * its own, and the general purpose event that announces them. */
+#define X86_EJECT_BASE		0x0cc0u
+#define X86_EJECT_GPE		1u
+
 #define X86_IOAPIC_PINS		24u
 /* PIRQ A..H are IOAPIC inputs 16..23; root bus slot S pin P (0 = INTA) uses
  * PIRQ (S + P) mod 4 + E..H for slots below 25, as q35 does; in roost all

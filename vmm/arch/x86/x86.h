@@ -69,6 +69,13 @@ int x86_cpus_reset(struct vm *vm, const struct boot_state *bs, struct err *e);
 unsigned int x86_phys_bits(const struct vm *vm);
 
 /* ACPI: what differs between machines. AML comes from compiled ASL. */
+/* A PCI bridge, for the objects of what may be ejected behind it. */
+struct acpi_bridge {
+	uint8_t slot, function;
+	uint8_t depth;		/* 0: on the root bus */
+	uint16_t number;	/* of its hot-plug slot in pci/eject.c, 0: none */
+};
+
 struct acpi_info {
 	const struct x86_topology *topo;
 	uint32_t cpus;
@@ -88,6 +95,9 @@ struct acpi_info {
 	bool pvpanic, rtc;
 	bool no_pic;		/* split irqchip: no 8259s */
 	uint64_t ram_low, ram_high;	/* bytes, for SRAT later */
+	/* Parents before their children, in the order of a walk; borrowed. */
+	const struct acpi_bridge *bridges;
+	size_t bridge_count;
 };
 /* Write the tables at @base (size @space) and the RSDP at 0xe0000 or later
  * below 1 MiB; *rsdp gets its address, *used the bytes at @base. */
