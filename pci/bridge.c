@@ -80,6 +80,16 @@ static struct pci_range range_now(const struct pci_dev *p, enum pci_space space)
 	return space == PCI_SPACE_MEM ? range_mem(p) : range_pref(p);
 }
 
+void pci_bridge_window(const struct pci_dev *p, enum pci_space space, uint64_t *base,
+		       uint64_t *last)
+{
+	struct pci_range r = space == PCI_SPACE_IO ? range_io(p) :
+			     space == PCI_SPACE_MEM ? range_mem(p) : range_pref(p);
+
+	*base = r.base;
+	*last = r.last;
+}
+
 static bool range_holds(const struct pci_range *r, uint64_t addr, uint64_t size)
 {
 	return r->base <= r->last && addr >= r->base && addr <= r->last &&

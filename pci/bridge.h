@@ -35,4 +35,8 @@ int pci_bridge_init(struct pci_bridge *b, bool express, struct err *e);
 void pci_bridge_set_window(struct pci_bridge *b, enum pci_space space,
 			   uint64_t base, uint64_t size);
 
+/* What the window's registers say: base and last byte; closed: base > last. */
+void pci_bridge_window(const struct pci_dev *p, enum pci_space space, uint64_t *base,
+		       uint64_t *last);
+
 #endif

@@ -111,6 +111,18 @@ int pci_place(struct pci_dev *p, const struct pci_ops *ops, struct err *e);
 struct pci_bus *pci_port_free(const struct pci_root *r);
 /* All ports in that order: the bus behind the one after @after (NULL: first). */
 struct pci_bus *pci_port_next(const struct pci_root *r, const struct pci_bus *after);
+/*
+ * Chassis and slot number of a port: properties that the user gave or not (then
+ * they are filled in), checked against the ports that are there already.
+ */
+#define PCI_SLOT_MAX 8191	/* PCIe s7.5.3.9: 13 bits */
+#define PCI_CHASSIS_PROPS(st, c)						\
+	PROP_U8(st, c.chassis, "chassis", 0, 255, 0,				\
+		"number of the chassis its slot is in; default: one more than the last"), \
+	PROP_U16(st, c.slot, "slot", 0, PCI_SLOT_MAX, 0,			\
+		 "physical slot number, unique in the chassis; default: the chassis", \
+		 .flags = PROP_GUEST)
+int pci_chassis_choose(struct pci_dev *port, struct pci_chassis *c, struct err *e);
 /* Some function on @b, NULL: it is empty. */
 struct pci_dev *pci_port_holds(const struct pci_bus *b);
 /* "rp1 holds disk0, rp2 holds net0" into @buf. */

@@ -66,6 +66,8 @@ struct pci_dev {
 	char *bus_name;			/* "bus" */
 	char *addr;			/* "addr": "SLOT[.FN]", NULL: first free */
 	bool multifunction;
+	bool packed;			/* a port that shares its slot with others
+					 * because nobody said where it goes */
 	/* state */
 	struct pci_bus *bus;		/* the bus it sits on; NULL: not plugged */
 	uint8_t devfn;
@@ -105,6 +107,8 @@ struct pci_ops {
 	bool express_only;	/* not behind a PCI bridge; without both flags a
 				 * function fits either kind of bus */
 	bool root_only;		/* on pcie.0 only (root ports) */
+	bool upstream;		/* a switch's end towards the root: behind a port */
+	bool downstream;	/* a switch's port: on the bus of its upstream end */
 	bool bridge;		/* type 1 header */
 };
 
@@ -184,8 +188,13 @@ struct pci_bus {
 	struct pci_dev *bridge;		/* NULL on the root bus */
 	struct pci_dev *slot[256];	/* by devfn */
 	bool express;			/* takes PCIe functions */
+	bool inside_switch;		/* takes a switch's downstream ports only */
 	uint8_t first_slot, last_slot;	/* allowed device numbers: 0..31; 0..0
 					 * behind a root or downstream port */
+	struct pci_chassis {		/* behind a port: how its slot is called */
+		uint8_t chassis;
+		uint16_t slot;
+	} chassis;
 	bool hotplug;			/* its slot can be filled at run time */
 	struct pci_slot_hp {		/* slot.c, when hotplug; config lock */
 		bool raised;		/* its port's interrupt */
@@ -264,6 +273,12 @@ int pci_enumerate(struct pci_root *r, struct err *e);
 #define PCI_EJECT_BYTES	12
 int pci_eject_create(struct pci_root *r, uint16_t port);
 
+/* query-pci's reply: all buses and functions, a new reference. Main loop. */
+json_t *pci_query(struct pci_root *r);
+/* Such a reply as a tree in text, with the free hot-plug ports at its end; the
+ * caller frees it. Any thread. */
+char *pci_topology_text(const json_t *query_pci);
+
 /* Visit every function, parents before children. */
 void pci_each(struct pci_root *r, void (*fn)(struct pci_dev *p, void *arg), void *arg);
 
@@ -276,5 +291,7 @@ void pci_config_write(struct pci_root *r, uint16_t bdf, uint16_t off, unsigned i
 /* Device types of this folder, for the list of types. */
 extern const struct dev_type pcie_root_port_type;	/* "pcie-root-port" */
 extern const struct dev_type pcie_pci_bridge_type;	/* "pcie-pci-bridge" */
+extern const struct dev_type x3130_upstream_type;	/* "x3130-upstream" */
+extern const struct dev_type xio3130_downstream_type;	/* "xio3130-downstream" */
 
 #endif

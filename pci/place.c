@@ -6,15 +6,20 @@
  * Threads: main loop.
  * Missing: ARI function numbers above 7.
  *
- * A function without bus= goes to pcie.0, without addr= to function 0 of the
- * first empty slot. Whether function 0 exists is known only when all devices
- * are there, so enumeration checks that.
+ * Where nobody says otherwise: a root port goes to pcie.0, eight of them to a
+ * slot; a PCIe device goes behind the first free port; a conventional one behind
+ * the first PCIe-PCI bridge with a free slot; and where there is none of these,
+ * to the first empty slot of pcie.0. Ports and slots that another device of the
+ * description asks for by name are left to it. Whether function 0 exists is
+ * known only when all devices are there, so enumeration checks that.
  */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "pci/internal.h"
+#include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/core/vm.h"
 
@@ -59,7 +64,112 @@ static int check_hot(const struct pci_dev *p, const struct pci_bus *b, int devfn
 	return 0;
 }
 
-static int find_bus(struct pci_dev *p, struct pci_bus **out, struct err *e)
+/* ---- what the rest of the description asks for ---- */
+
+/* The next device after *i of those that the VM was described with. */
+static const json_t *described(const struct pci_dev *p, size_t *i)
+{
+	return json_array_get(json_object_get(p->dev.vm->desc, "devices"), (*i)++);
+}
+
+static bool bus_spoken_for(const struct pci_dev *p, const char *name)
+{
+	const json_t *d;
+	size_t i = 0;
+
+	while ((d = described(p, &i)))
+		if (strcmp(json_str(d, "bus", ""), name) == 0)
+			return true;
+	return false;
+}
+
+static bool slot_spoken_for(const struct pci_dev *p, const struct pci_bus *b, int slot)
+{
+	const char *addr, *bus;
+	const json_t *d;
+	size_t i = 0;
+	char *end;
+
+	while (!b->bridge && (d = described(p, &i))) {
+		bus = json_str(d, "bus", NULL);
+		addr = json_str(d, "addr", NULL);
+		if (addr && (!bus || strcmp(bus, b->name) == 0) &&
+		    strtoul(addr, &end, 16) == (unsigned long)slot)
+			return true;
+	}
+	return false;
+}
+
+/* ---- the bus ---- */
+
+static bool slot_empty(const struct pci_bus *b, int slot)
+{
+	int fn;
+
+	for (fn = 0; fn < 8; fn++)
+		if (b->slot[slot << 3 | fn])
+			return false;
+	return true;
+}
+
+static bool has_room(const struct pci_bus *b)
+{
+	int slot;
+
+	for (slot = b->first_slot; slot <= b->last_slot; slot++)
+		if (slot_empty(b, slot))
+			return true;
+	return false;
+}
+
+/* The oldest of the buses that suit; r->buses has the youngest first. */
+static struct pci_bus *oldest(const struct pci_root *r, bool (*suits)(const struct pci_bus *))
+{
+	struct pci_bus *b, *found = NULL;
+
+	for (b = r->buses; b; b = b->next)
+		if (b->bridge && suits(b) && has_room(b))
+			found = b;
+	return found;
+}
+
+static bool is_conventional(const struct pci_bus *b)
+{
+	return !b->express;
+}
+
+static bool is_switch(const struct pci_bus *b)
+{
+	return b->inside_switch;
+}
+
+static struct pci_bus *free_port(const struct pci_dev *p)
+{
+	const struct pci_root *r = p->dev.vm->pci;
+	struct pci_bus *b = NULL;
+
+	while ((b = pci_port_next(r, b)))
+		if (!pci_port_holds(b) && !bus_spoken_for(p, b->name))
+			return b;
+	return NULL;
+}
+
+/* NULL: none suits better than the root bus. */
+static struct pci_bus *default_bus(const struct pci_dev *p, const struct pci_ops *ops)
+{
+	const struct pci_root *r = p->dev.vm->pci;
+
+	if (p->addr || (p->dev.type->flags & DEV_BUILTIN) || (ops && ops->root_only))
+		return NULL;
+	if (ops && ops->downstream)
+		return oldest(r, is_switch);
+	if (ops && ops->conventional)
+		return oldest(r, is_conventional);
+	return free_port(p);
+}
+
+static int find_bus(struct pci_dev *p, const struct pci_ops *ops, struct pci_bus **out,
+		    struct err *e)
 {
 	struct pci_root *r = p->dev.vm->pci;
 	const char *names[BUSES_MAX + 1], *near;
@@ -68,7 +178,9 @@ static int find_bus(struct pci_dev *p, struct pci_bus **out, struct err *e)
 
 	if (!p->bus_name && p->dev.hotplugged)
 		return find_hot_bus(p, out, e);
-	*out = p->bus_name ? pci_bus_find(r, p->bus_name) : r->bus0;
+	*out = p->bus_name ? pci_bus_find(r, p->bus_name) : default_bus(p, ops);
+	if (!p->bus_name && !*out)
+		*out = r->bus0;
 	if (*out)
 		return 0;
 	for (b = r->buses; b && n < BUSES_MAX; b = b->next)
@@ -83,8 +195,21 @@ static int find_bus(struct pci_dev *p, struct pci_bus **out, struct err *e)
 static int check_kind(const struct pci_dev *p, const struct pci_ops *ops,
 		      const struct pci_bus *b, struct err *e)
 {
+	if (b->inside_switch && !(ops && ops->downstream))
+		return err_set(e, -EINVAL,
+			       "%s: '%s' is the inside of a switch, which takes "
+			       "xio3130-downstream ports only; put %s behind one of these",
+			       p->dev.path, b->name, p->dev.type->name);
 	if (!ops)
 		return 0;
+	if (ops->downstream && !b->inside_switch)
+		return err_set(e, -EINVAL,
+			       "%s: a %s goes on the bus of an x3130-upstream, not on '%s'",
+			       p->dev.path, p->dev.type->name, b->name);
+	if (ops->upstream && !b->bridge)
+		return err_set(e, -EINVAL,
+			       "%s: a %s goes behind a port, not on '%s'; add a pcie-root-port "
+			       "and give its id as bus=", p->dev.path, p->dev.type->name, b->name);
 	if (ops->root_only && b->bridge)
 		return err_set(e, -EINVAL,
 			       "%s: a %s goes on the root bus 'pcie.0', not on '%s'",
@@ -146,23 +271,35 @@ static int parse_addr(const struct pci_dev *p, int *devfn, struct err *e)
 	return 0;
 }
 
-static bool slot_empty(const struct pci_bus *b, int slot)
+/* Root ports share slots, eight to each. */
+static int find_packed(struct pci_dev *p, const struct pci_bus *b, int *devfn)
 {
-	int fn;
+	int slot, fn;
 
-	for (fn = 0; fn < 8; fn++)
-		if (b->slot[slot << 3 | fn])
-			return false;
-	return true;
+	p->packed = true;
+	for (slot = b->first_slot; slot <= b->last_slot; slot++) {
+		if (!b->slot[slot << 3] || !b->slot[slot << 3]->packed)
+			continue;
+		for (fn = 1; fn < 8; fn++) {
+			*devfn = slot << 3 | fn;
+			if (!b->slot[*devfn])
+				return 0;
+		}
+	}
+	return -ENOSPC;
 }
 
-static int find_free(const struct pci_dev *p, const struct pci_bus *b, int *devfn,
-		     struct err *e)
+static int find_free(struct pci_dev *p, const struct pci_ops *ops, const struct pci_bus *b,
+		     int *devfn, struct err *e)
 {
+	bool port = ops && ops->root_only && ops->bridge;
 	int slot;
 
+	if (port && find_packed(p, b, devfn) == 0)
+		return 0;
+	p->multifunction |= port;	/* others will share the slot */
 	for (slot = b->first_slot; slot <= b->last_slot; slot++) {
-		if (slot_empty(b, slot)) {
+		if (slot_empty(b, slot) && !slot_spoken_for(p, b, slot)) {
 			*devfn = slot << 3;
 			return 0;
 		}
@@ -221,12 +358,12 @@ int pci_place(struct pci_dev *p, const struct pci_ops *ops, struct err *e)
 
 	if (!p->dev.vm->pci)
 		return err_set(e, -ENODEV, "%s: this machine has no PCI bus", p->dev.path);
-	if ((r = find_bus(p, &b, e)) || (r = check_kind(p, ops, b, e)) ||
+	if ((r = find_bus(p, ops, &b, e)) || (r = check_kind(p, ops, b, e)) ||
 	    (r = parse_addr(p, &devfn, e)))
 		return r;
 	r = check_hot(p, b, devfn < 0 ? 0 : devfn, e);
 	if (r == 0)
-		r = devfn < 0 ? find_free(p, b, &devfn, e) : check_slot(p, b, devfn, e);
+		r = devfn < 0 ? find_free(p, ops, b, &devfn, e) : check_slot(p, b, devfn, e);
 	if (r)
 		return r;
 	pthread_mutex_lock(&b->root->lock);

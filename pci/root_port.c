@@ -14,13 +14,11 @@
 #include "vmm/base/util.h"
 #include "vmm/core/vm.h"
 
-#define SLOT_MAX 8191	/* PCIe s7.5.3.9: 13 bits */
-
 struct root_port {
 	struct pci_bridge b;
 	/* properties */
-	uint8_t chassis, port;
-	uint16_t slot;		/* physical slot number */
+	struct pci_chassis slot;
+	uint8_t port;
 	bool hotplug;
 	int speed, width;	/* indices */
 };
@@ -30,12 +28,9 @@ static const char *const width_words[] = { "1", "2", "4", "8", "12", "16", "32",
 static const uint8_t widths[] = { 1, 2, 4, 8, 12, 16, 32 };
 
 static const struct prop root_port_props[] = {
-	PROP_U8(struct root_port, chassis, "chassis", 0, 255, 0,
-		"number of the chassis its slot is in"),
-	PROP_U16(struct root_port, slot, "slot", 0, SLOT_MAX, 0,
-		 "physical slot number, unique in the chassis; default: the next free one",
-		 .flags = PROP_GUEST),
-	PROP_U8(struct root_port, port, "port", 0, 255, 0, "port number",
+	PCI_CHASSIS_PROPS(struct root_port, slot),
+	PROP_U8(struct root_port, port, "port", 0, 255, 0,
+		"port number; default: slot and function of its address",
 		.flags = PROP_GUEST),
 	PROP_BOOL(struct root_port, hotplug, "hotplug", true,
 		  "devices may come and go while the guest runs", .flags = PROP_GUEST),
@@ -47,48 +42,17 @@ static const struct prop root_port_props[] = {
 	PROP_END
 };
 
-static const struct root_port *find_slot(const struct root_port *self, uint16_t slot)
-{
-	const struct dev *d;
-
-	for (d = self->b.pci.dev.vm->devs; d; d = d->next) {
-		const struct root_port *rp = (const struct root_port *)d;
-
-		if (d->type == &pcie_root_port_type && rp->chassis == self->chassis &&
-		    rp->slot == slot)
-			return rp;
-	}
-	return NULL;
-}
-
-/* A guest names slots by number, so two of one chassis must not be alike. */
-static int choose_slot(struct root_port *rp, struct err *e)
-{
-	const struct dev *d = &rp->b.pci.dev;
-	const struct root_port *other = find_slot(rp, rp->slot);
-
-	if (!other)
-		return 0;
-	if (json_object_get(d->args, "slot"))
-		return err_set(e, -EBUSY,
-			       "%s: slot=%u: '%s' has this slot of chassis %u; give one of "
-			       "them another slot or chassis",
-			       d->path, rp->slot, other->b.pci.dev.path, rp->chassis);
-	while (find_slot(rp, rp->slot))
-		if (++rp->slot > SLOT_MAX)
-			return err_set(e, -ENOSPC, "%s: chassis %u has no free slot number",
-				       d->path, rp->chassis);
-	return 0;
-}
-
 static int root_port_init(struct dev *d, struct err *e)
 {
 	struct root_port *rp = DEV_OF(d, struct root_port);
 	struct pci_dev *p = &rp->b.pci;
 	int r;
 
-	if ((r = choose_slot(rp, e)) || (r = pci_bridge_init(&rp->b, true, e)))
+	if (!json_object_get(d->args, "port"))
+		rp->port = p->devfn;
+	if ((r = pci_chassis_choose(p, &rp->slot, e)) || (r = pci_bridge_init(&rp->b, true, e)))
 		return r;
+	p->child->chassis = rp->slot;
 	p->child->last_slot = 0;	/* a link leads to device 0 only */
 	pci_intx_init(p, 1);
 	pci_pm_add(p, PCI_PM_CAP_PME_D0 | PCI_PM_CAP_PME_D3hot | PCI_PM_CAP_PME_D3cold);
@@ -97,7 +61,7 @@ static int root_port_init(struct dev *d, struct err *e)
 		return r;
 	pci_express_add(p, PCI_EXP_TYPE_ROOT_PORT, rp->port);
 	pci_express_link(p, (uint8_t)(rp->speed + 1), widths[rp->width]);
-	pci_slot_add(p, rp->slot, rp->hotplug);
+	pci_slot_add(p, rp->slot.slot, rp->hotplug);
 	pci_ssvid_add(p, 0x1af4, 0x1100);
 	pci_aer_add(p);
 	pci_acs_add(p);

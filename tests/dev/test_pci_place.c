@@ -3,6 +3,7 @@
  * that cannot be placed.
  */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/dev/lib_pci.h"
@@ -122,7 +123,7 @@ Test(pci_place, test_function_without_function_0_is_found_at_enumeration)
 Test(pci_place, test_kinds_of_bus_and_device_must_match)
 {
 	pci_port(r, "'id': 'rp'");
-	rig_device(r, "{'driver': 'pcie-pci-bridge', 'id': 'pb'}");
+	rig_device(r, "{'driver': 'pcie-pci-bridge', 'id': 'pb', 'addr': '9'}");
 	expect_refused("{'driver': 'tpci-conventional', 'id': 'x', 'bus': 'rp'}",
 		       "x: tpci-conventional is a conventional PCI device, 'rp' takes PCIe "
 		       "devices only; use 'pcie.0' or a pcie-pci-bridge");
@@ -153,19 +154,134 @@ Test(pci_place, test_root_bus_full_is_refused)
 	expect_refused("{'driver': 'tpci', 'id': 'x'}", "x: bus 'pcie.0' has no free slot");
 }
 
+static uint32_t slot_number(uint16_t bdf)
+{
+	return (uint32_t)ecam_read(r, bdf, find_cap(r, bdf, PCI_CAP_ID_EXP) +
+				   PCI_EXP_SLTCAP, 4) >> 19;
+}
+
+static uint32_t port_number(uint16_t bdf)
+{
+	return (uint32_t)ecam_read(r, bdf, find_cap(r, bdf, PCI_CAP_ID_EXP) +
+				   PCI_EXP_LNKCAP, 4) >> 24;
+}
+
+Test(pci_place, test_ports_without_numbers_fill_slots_of_eight)
+{
+	char id[32];
+
+	for (int i = 0; i < 20; i++) {
+		snprintf(id, sizeof(id), "'id': 'p%d'", i);
+		pci_port(r, id);
+	}
+	cr_expect_eq(ecam_read(r, BDF(0, 1, 0), PCI_HEADER_TYPE, 1), 0x81);
+	cr_expect_eq(ecam_read(r, BDF(0, 1, 7), PCI_HEADER_TYPE, 1), 0x01);
+	cr_expect_eq(ecam_read(r, BDF(0, 3, 3), 0, 4), 0x000c1b36);
+	cr_expect_eq(ecam_read(r, BDF(0, 3, 4), 0, 4), 0xffffffff);
+	cr_expect_eq(slot_number(BDF(0, 1, 0)), 1);
+	cr_expect_eq(slot_number(BDF(0, 3, 3)), 20);
+	cr_expect_eq(port_number(BDF(0, 1, 0)), 0x8);
+	cr_expect_eq(port_number(BDF(0, 1, 1)), 0x9);
+	cr_expect_eq(port_number(BDF(0, 3, 3)), 0x1b);
+}
+
+Test(pci_place, test_ports_of_the_complete_form_keep_their_numbers)
+{
+	pci_port(r, "'id': 'a', 'port': '0x8', 'chassis': 1, 'multifunction': true, "
+		 "'addr': '0x1'");
+	rig_device(r, "{'driver': 'pcie-pci-bridge', 'id': 'b', 'bus': 'a', 'addr': '0x0'}");
+	pci_port(r, "'id': 'c', 'port': '0x9', 'chassis': 3, 'addr': '0x1.0x1'");
+	pci_port(r, "'id': 'd', 'addr': '0x2'");
+	cr_expect_eq(port_number(BDF(0, 1, 1)), 9);
+	cr_expect_eq(slot_number(BDF(0, 1, 1)), 3);
+	cr_expect_eq(slot_number(BDF(0, 2, 0)), 4);
+	cr_expect_eq(ecam_read(r, BDF(0, 1, 0), PCI_HEADER_TYPE, 1), 0x81);
+}
+
+Test(pci_place, test_chassis_must_ascend_and_differ)
+{
+	pci_port(r, "'id': 'a', 'chassis': 2");
+	pci_port(r, "'id': 'b', 'chassis': 4");
+	expect_refused("{'driver': 'pcie-root-port', 'id': 'x', 'chassis': 3}",
+		       "x: chassis=3 comes after chassis=4 of 'b', but they must ascend; give "
+		       "it 5 or more, or leave it out");
+	expect_refused("{'driver': 'pcie-root-port', 'id': 'x', 'chassis': 4}",
+		       "x: chassis=4: 'b' has this chassis; give it 5 or more, or a slot= of "
+		       "its own");
+	pci_port(r, "'id': 'c', 'chassis': 4, 'slot': 9");
+	pci_port(r, "'id': 'd', 'chassis': 255");
+	expect_refused("{'driver': 'pcie-root-port', 'id': 'x'}",
+		       "x: there is no chassis after 255; give some ports the same chassis= and "
+		       "different slot=");
+}
+
 Test(pci_place, test_ports_of_one_chassis_have_different_slots)
 {
-	pci_port(r, "'id': 'a'");
-	pci_port(r, "'id': 'b'");
-	pci_port(r, "'id': 'c', 'chassis': 2");
-	pci_port(r, "'id': 'd', 'slot': 7");
-	cr_expect_eq(ecam_read(r, BDF(0, 1, 0), find_cap(r, BDF(0, 1, 0), PCI_CAP_ID_EXP) +
-			       PCI_EXP_SLTCAP, 4) >> 19, 0);
-	cr_expect_eq(ecam_read(r, BDF(0, 2, 0), find_cap(r, BDF(0, 2, 0), PCI_CAP_ID_EXP) +
-			       PCI_EXP_SLTCAP, 4) >> 19, 1);
-	expect_refused("{'driver': 'pcie-root-port', 'id': 'x', 'slot': 7}",
-		       "x: slot=7: 'd' has this slot of chassis 0; give one of them "
+	pci_port(r, "'id': 'd', 'chassis': 1, 'slot': 7");
+	pci_port(r, "'id': 'e', 'chassis': 1, 'slot': 8");
+	expect_refused("{'driver': 'pcie-root-port', 'id': 'x', 'chassis': 1, 'slot': 7}",
+		       "x: slot=7: 'd' has this slot of chassis 1; give one of them "
 		       "another slot or chassis");
+}
+
+/* ---- places that nobody names ---- */
+
+Test(pci_place, test_devices_without_a_place_take_free_ports_then_the_root_bus)
+{
+	pci_port(r, "'id': 'p1'");
+	pci_port(r, "'id': 'p2'");
+	cr_expect_str_eq(pci_fn(r, "'id': 'a'")->pci.bus->name, "p1");
+	cr_expect_str_eq(pci_fn(r, "'id': 'b'")->pci.bus->name, "p2");
+	cr_expect_str_eq(pci_fn(r, "'id': 'c'")->pci.bus->name, "pcie.0");
+	cr_expect_str_eq(pci_fn(r, "'id': 'd', 'addr': '9'")->pci.bus->name, "pcie.0");
+}
+
+Test(pci_place, test_places_that_others_name_are_left_to_them)
+{
+	pci_port(r, "'id': 'p1', 'addr': '8'");
+	pci_port(r, "'id': 'p2', 'addr': '9'");
+	r->vm->desc = json_pack("{s:[{s:s},{s:s}]}", "devices", "bus", "p1", "addr", "1.0");
+	cr_expect_str_eq(pci_fn(r, "'id': 'a'")->pci.bus->name, "p2");
+	cr_expect_eq(pci_fn(r, "'id': 'c'")->pci.devfn, 2 << 3);
+}
+
+Test(pci_place, test_conventional_devices_go_behind_the_bridge)
+{
+	struct pci_dev *p;
+
+	pci_port(r, "'id': 'p1'");
+	rig_device(r, "{'driver': 'pcie-pci-bridge', 'id': 'pb'}");
+	cr_expect_str_eq(pci_bus_find(r->vm->pci, "pb")->bridge->bus->name, "p1");
+	for (int i = 0; i < 3; i++) {
+		p = (struct pci_dev *)rig_device(r, "{'driver': 'tpci-conventional'}");
+		cr_expect_str_eq(p->bus->name, "pb");
+		cr_expect_eq(p->devfn, i << 3);
+	}
+}
+
+/* ---- switches ---- */
+
+Test(pci_place, test_switch_has_its_ports_inside)
+{
+	struct pci_dev *p;
+
+	pci_port(r, "'id': 'rp'");
+	rig_device(r, "{'driver': 'x3130-upstream', 'id': 'up', 'bus': 'rp'}");
+	rig_device(r, "{'driver': 'xio3130-downstream', 'id': 'd1', 'bus': 'up', 'addr': '3', "
+		   "'chassis': 7}");
+	p = (struct pci_dev *)rig_device(r, "{'driver': 'xio3130-downstream', 'id': 'd2'}");
+	cr_expect_str_eq(p->bus->name, "up");
+	cr_expect_eq(p->devfn, 0);
+	cr_expect_str_eq(pci_fn(r, "'id': 'a'")->pci.bus->name, "d1");
+	expect_refused("{'driver': 'tpci', 'id': 'x', 'bus': 'up'}",
+		       "x: 'up' is the inside of a switch, which takes xio3130-downstream ports "
+		       "only; put tpci behind one of these");
+	expect_refused("{'driver': 'xio3130-downstream', 'id': 'x', 'bus': 'd2'}",
+		       "x: a xio3130-downstream goes on the bus of an x3130-upstream, not on "
+		       "'d2'");
+	expect_refused("{'driver': 'x3130-upstream', 'id': 'x', 'bus': 'pcie.0'}",
+		       "x: a x3130-upstream goes behind a port, not on 'pcie.0'; add a "
+		       "pcie-root-port and give its id as bus=");
 }
 
 Test(pci_place, test_refused_device_leaves_its_slot_free)

@@ -11,7 +11,8 @@
 	X(qmp_table_machine)	\
 	X(qmp_table_ringbuf)	\
 	X(qmp_table_qom)	\
-	X(qmp_table_dev)
+	X(qmp_table_dev)	\
+	X(qmp_table_pci)
 
 #define TABLE_EXTERN(t) extern const struct qmp_table t;
 QMP_TABLES(TABLE_EXTERN)

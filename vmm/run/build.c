@@ -21,6 +21,7 @@
 #include "vmm/core/object.h"
 #include "vmm/run/dev_list.h"
 #include "vmm/run/machine.h"
+#include "vmm/run/ports.h"
 #include "vmm/run/obj_list.h"
 #include "vmm/run/options.h"
 
@@ -315,8 +316,10 @@ static int build_machine(struct built *b, struct err *e)
 
 	if (r == 0)
 		r = add_serials(b, e);
-	if (r == 0)
+	if (r == 0) {
+		ports_complete(b->desc, machine_root_ports(b->machine));
 		r = for_each(b, "devices", add_device, e);
+	}
 	if (r == 0)
 		r = for_each(b, "objects", add_fault, e);
 	return r ? r : machine_finish(b->machine, e);

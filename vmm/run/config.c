@@ -26,6 +26,9 @@ const struct prop machine_props[] = {
 		  "let the host merge identical pages"),
 	PROP_BOOL(struct machine_opts, usb, "usb", 0, "accepted; must be off"),
 	PROP_BOOL(struct machine_opts, graphics, "graphics", 0, "accepted; there is none"),
+	/* 29 slots of 8 are free on the root bus; 254 bus numbers. */
+	PROP_U32(struct machine_opts, root_ports, "root-ports", 0, 232, 0,
+		 "PCIe root ports to add, named rp1, rp2, …"),
 	PROP_ENUM(struct machine_opts, eject, "pci-eject", eject_words, MACHINE_EJECT_ACPI,
 		  "how the guest is asked to let go of a device in a hot-plug slot",
 		  .flags = PROP_GUEST),

@@ -19,6 +19,8 @@
 	X(virtserialport_type)	\
 	X(pcie_root_port_type)	\
 	X(pcie_pci_bridge_type)	\
+	X(x3130_upstream_type)	\
+	X(xio3130_downstream_type) \
 	X(isa_serial_type)	\
 	X(pvpanic_type)		\
 	X(debug_exit_type)

@@ -22,6 +22,7 @@ struct machine_opts {
 	bool usb, dump_guest_core, mem_merge, graphics, i8042;
 	int vmport, hpet, acpi;		/* enum prop_auto */
 	int eject;			/* enum machine_eject */
+	uint32_t root_ports;
 };
 /* How a guest is asked to let go of a device in a hot-plug slot. */
 enum machine_eject { MACHINE_EJECT_ACPI, MACHINE_EJECT_NONE };
@@ -84,6 +85,8 @@ extern const struct prop mem_backend_props[];
 struct machine;
 int machine_create(struct vm *vm, struct machine **out, struct err *e);
 int machine_finish(struct machine *m, struct err *e);
+/* How many root ports -machine asks for. */
+uint32_t machine_root_ports(const struct machine *m);
 /* After vm_destroy(). NULL is allowed. */
 void machine_free(struct machine *m);
 

@@ -461,6 +461,11 @@ int machine_create(struct vm *vm, struct machine **out, struct err *e)
 	return r;
 }
 
+uint32_t machine_root_ports(const struct machine *m)
+{
+	return m->opts.root_ports;
+}
+
 int machine_finish(struct machine *m, struct err *e)
 {
 	int r;
