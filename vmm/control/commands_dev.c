@@ -1,7 +1,7 @@
 /*
  * vmm/control/commands_dev.c - QMP commands that add and remove devices.
  *
- * Spec:    QEMU's qapi/qdev.json.
+ * Spec:    QEMU's qapi/qdev.json; device_del's force and timeout are our own.
  * Threads: main loop.
  */
 #include <errno.h>
@@ -20,18 +20,27 @@ static int device_add(struct qmp *q, void *args, json_t **ret, struct err *e)
 
 struct del_args {
 	char *id;
+	bool force;
+	uint64_t timeout;
 };
 
 static const struct prop del_args[] = {
 	PROP_STR(struct del_args, id, "id", NULL, "the device's id or path",
 		 .flags = PROP_REQUIRED),
+	PROP_BOOL(struct del_args, force, "force", false,
+		  "do not ask the guest (surprise removal)"),
+	PROP_U64(struct del_args, timeout, "timeout", 0, INT64_MAX, 0,
+		 "time the guest has to let go of it; 0: any", .unit = "ms"),
 	PROP_END
 };
 
 /* The answer is that the guest was asked; DEVICE_DELETED says when it is gone. */
 static int device_del(struct qmp *q, void *args, json_t **ret, struct err *e)
 {
-	return dev_unplug(qmp_vm(q), ((struct del_args *)args)->id, NULL, e);
+	const struct del_args *a = args;
+	struct dev_unplug_opts o = { a->force, a->timeout };
+
+	return dev_unplug(qmp_vm(q), a->id, &o, e);
 }
 
 /* libvirt's signs for: device_add and -device take JSON. */
