@@ -199,6 +199,28 @@ Test(verbs, test_stale_folder_is_gone_after_ps)
 	cr_expect_eq(sh("[ -e $T/roost/web ]"), 1);
 }
 
+Test(verbs, test_events_stream_until_the_vm_ends)
+{
+	start("web", "");
+	cr_expect_eq(sh("$R events web >$T/ev & e=$!; $R events web --json >$T/evj & sleep 0.5; "
+			"$R pause web; $R resume web; $R kill web; wait $e; wait"), 0, "%s", out);
+	cr_expect_eq(sh("cat $T/ev"), 0);
+	cr_expect(says("  STOP") && says("  RESUME") && says("  SHUTDOWN  {"), "%s", out);
+	cr_expect_eq(sh("python3 -c 'import json,sys; "
+			"print([json.loads(l)[\"event\"] for l in sys.stdin])' <$T/evj"), 0);
+	cr_expect(says("'STOP', 'RESUME', 'SHUTDOWN'"), "%s", out);
+}
+
+Test(verbs, test_many_clients_are_served_and_more_are_turned_away)
+{
+	start("web", "");
+	cr_expect_eq(sh("for i in $(seq 15); do $R events web >/dev/null & done; sleep 1; "
+			"$R pause web; sleep 1.5; $R events web >$T/ev & sleep 0.3; "
+			"$R resume web; jobs -p | wc -l"), 1, "%s", out);
+	cr_expect(says("web: paused") && says("has gone"), "%s", out);
+	cr_expect_eq(sh("$R kill web"), 0, "also when nobody gets in: %s", out);
+}
+
 Test(verbs, test_log_shows_what_the_process_said_and_follows_to_the_end)
 {
 	start("web", "");

@@ -18,8 +18,9 @@ enum log_level { LOG_LEVEL_ERR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_TRACE 
 typedef void log_sink(enum log_level level, const char *line, void *arg);
 
 void log_set_sink(log_sink *sink, void *arg);	/* NULL: back to stderr */
-/* Lines but those of trace points go to @fd as well, with the time, whatever the sink; -1: no longer. The
- * file is emptied when it reaches LOG_COPY_MAX, as it may live in memory. */
+/* Lines but those of trace points go to @fd as well, with the time, whatever
+ * the sink; -1: no longer. The file is emptied when it reaches LOG_COPY_MAX, as
+ * it may live in memory. */
 void log_set_copy(int fd);
 #define LOG_COPY_MAX	(1u << 20)
 void log_set_timestamps(bool on);		/* -msg timestamp=on */

@@ -118,6 +118,8 @@ void **qmp_state(struct qmp *q, const struct qmp_table *t);
 
 /* Serve QMP on @c from now on. */
 int qmp_serve(struct qmp *q, struct chardev *c, struct err *e);
+/* No longer: @c may be deleted then. Outside of its callbacks. */
+void qmp_unserve(struct qmp *q, struct chardev *c);
 
 /*
  * Execute one request in process; the reply as a client would get it, a new

@@ -445,14 +445,31 @@ int qmp_serve(struct qmp *q, struct chardev *c, struct err *e)
 	return r;
 }
 
+static void session_destroy(struct session *s)
+{
+	session_restart(s);
+	char_connect(s->chr, NULL, NULL, NULL);
+	free(s);
+}
+
+void qmp_unserve(struct qmp *q, struct chardev *c)
+{
+	struct session **p, *s;
+
+	for (p = &q->sessions; (s = *p) && s->chr != c; p = &s->next)
+		;
+	if (!s)
+		return;
+	*p = s->next;
+	session_destroy(s);
+}
+
 void session_destroy_all(struct qmp *q)
 {
 	struct session *s;
 
 	while ((s = q->sessions)) {
 		q->sessions = s->next;
-		session_restart(s);
-		char_connect(s->chr, NULL, NULL, NULL);
-		free(s);
+		session_destroy(s);
 	}
 }

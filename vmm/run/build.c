@@ -40,6 +40,11 @@ struct vm *built_vm(struct built *b)
 	return b->vm;
 }
 
+struct qmp *built_qmp(struct built *b)
+{
+	return b->qmp;
+}
+
 /* ---- objects ---- */
 
 static int add_object(struct built *b, const json_t *args, struct err *e)
@@ -137,18 +142,35 @@ static void expand_images(struct built *b)
 
 /* ---- devices ---- */
 
-/* -global DRIVER.PROP=VALUE: a default for what the device itself leaves out. */
+/* -global DRIVER.PROP=VALUE or driver=,property=,value=: a default for what the
+ * device itself leaves out. */
+static void apply_global(json_t *args, const char *driver, const char *name, json_t *val)
+{
+	if (strcmp(driver, json_str(args, "driver", "")) == 0 && !json_object_get(args, name))
+		json_object_set(args, name, val);
+}
+
 static void apply_globals(struct built *b, json_t *args)
 {
 	json_t *globals = json_object_get(b->desc, "globals"), *g, *val;
-	const char *driver = json_str(args, "driver", ""), *key;
-	size_t i, len = strlen(driver);
+	const char *key, *dot;
+	char driver[64];
+	size_t i;
 
-	json_array_foreach(globals, i, g)
-		json_object_foreach(g, key, val)
-			if (strncmp(key, driver, len) == 0 && key[len] == '.' &&
-			    !json_object_get(args, key + len + 1))
-				json_object_set(args, key + len + 1, val);
+	json_array_foreach(globals, i, g) {
+		if (json_object_get(g, "property")) {
+			apply_global(args, json_str(g, "driver", ""), json_str(g, "property", ""),
+				     json_object_get(g, "value"));
+			continue;
+		}
+		json_object_foreach(g, key, val) {
+			dot = strchr(key, '.');
+			if (!dot || dot - key >= (ptrdiff_t)sizeof(driver))
+				continue;
+			snprintf(driver, sizeof(driver), "%.*s", (int)(dot - key), key);
+			apply_global(args, driver, dot + 1, val);
+		}
+	}
 }
 
 static int add_device(struct built *b, const json_t *args, struct err *e)

@@ -12,6 +12,7 @@
 
 struct loop;
 struct vm;
+struct qmp;
 struct built;
 
 /*
@@ -21,6 +22,7 @@ struct built;
  */
 int build_vm(struct loop *main, const json_t *desc, struct built **out, struct err *e);
 struct vm *built_vm(struct built *b);
+struct qmp *built_qmp(struct built *b);
 /* Let queued console output out, then stop and free everything. */
 void build_destroy(struct built *b);
 

@@ -13,6 +13,8 @@ static const struct ignored table[] = {
 	  "without firmware the kernel given is what boots" },
 	{ "display", "none", "none", false, "there is no display" },
 	{ "enable-kvm", NULL, NULL, false, "KVM is what roost runs on" },
+	{ "global", "kvm-pit.lost_tick_policy=...", NULL, true,
+	  "the timer is the kernel's, which catches up lost ticks" },
 	{ "machine", "acpi=...,graphics=...,vmport=...", NULL, true,
 	  "ACPI is always there, a display and VMware's port never" },
 	{ "name", "debug-threads=...", NULL, true, "threads always have names" },

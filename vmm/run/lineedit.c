@@ -66,13 +66,21 @@ static int next_byte(struct lineedit *l, int timeout_ms)
 	return (unsigned char)l->buf[0];
 }
 
+/* A control key in the middle of a sequence is a key of its own. */
+static int broken_off(struct lineedit *l, int c)
+{
+	if (c < 0x20)
+		l->buf_at--;
+	return KEY_NONE;
+}
+
 /* "\e[A", "\eOA", "\e[3~": what follows Escape, within a moment. */
 static int escape_key(struct lineedit *l)
 {
 	int c = next_byte(l, 50), digit = 0;
 
 	if (c != '[' && c != 'O')
-		return KEY_NONE;
+		return broken_off(l, c);
 	c = next_byte(l, 50);
 	while ((c >= '0' && c <= '9') || c == ';') {
 		digit = c == ';' ? digit : c;
@@ -88,7 +96,7 @@ static int escape_key(struct lineedit *l)
 	case '~':
 		return digit == '3' ? KEY_DELETE : digit == '1' || digit == '7' ? KEY_HOME :
 		       digit == '4' || digit == '8' ? KEY_END : KEY_NONE;
-	default: return KEY_NONE;
+	default: return broken_off(l, c);
 	}
 }
 

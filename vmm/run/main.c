@@ -27,6 +27,7 @@
 #include "vmm/run/build.h"
 #include "vmm/run/guess.h"
 #include "vmm/run/help.h"
+#include "vmm/run/hub.h"
 #include "vmm/run/machine.h"
 #include "vmm/run/options.h"
 #include "vmm/run/runtime.h"
@@ -39,6 +40,7 @@ struct program {
 	int status;
 	int ready_fd;		/* -daemonize: the parent waits on it; -1: none */
 	const char *pidfile;	/* written by us, removed at exit */
+	struct hub *hub;	/* QMP for verbs */
 	struct runtime rt;	/* where verbs find the VM; dirfd -1: nowhere */
 	int log_fd;		/* the folder's log; -1: none */
 };
@@ -166,6 +168,19 @@ static void tell_parent(struct program *p)
 	fd_close(&p->ready_fd);
 }
 
+static int serve_verbs(struct program *p, struct err *e)
+{
+	char *path;
+	int r;
+
+	if (p->rt.dirfd < 0)
+		return 0;
+	path = runtime_path(&p->rt, RUNTIME_QMP);
+	r = hub_create(&p->hub, built_vm(p->built), built_qmp(p->built), path, e);
+	free(path);
+	return r;
+}
+
 static int start(struct program *p, const json_t *desc, const sigset_t *set, struct err *e)
 {
 	const char *pidfile = json_str(desc, "pidfile", NULL);
@@ -178,6 +193,9 @@ static int start(struct program *p, const json_t *desc, const sigset_t *set, str
 	if (r)
 		return r;
 	vm = built_vm(p->built);
+	r = serve_verbs(p, e);
+	if (r)
+		return r;
 	vm->on_exit = on_exit_request;
 	vm->on_exit_arg = p;
 	char_set_escape(vm->chars, on_escape, p);
@@ -246,39 +264,19 @@ static void leave_runtime(struct program *p)
 	runtime_remove(&p->rt);
 }
 
-/* The QMP server that verbs talk to, as if it had been an option. */
-static void add_qmp(json_t *desc, const struct runtime *rt)
-{
-	char *path = runtime_path(rt, RUNTIME_QMP);
-	json_t *chardevs = json_object_get(desc, "chardevs"), *mons;
-
-	if (!chardevs)
-		json_object_set_new(desc, "chardevs", chardevs = json_array());
-	mons = json_object_get(desc, "mons");
-	if (!mons)
-		json_object_set_new(desc, "mons", mons = json_array());
-	json_array_append_new(chardevs, json_pack("{s:s, s:s, s:s, s:s, s:s}", "backend", "socket",
-						  "id", "roost-qmp", "path", path, "server", "on",
-						  "wait", "off"));
-	json_array_append_new(mons, json_pack("{s:s, s:s}", "chardev", "roost-qmp", "mode",
-					      "control"));
-	free(path);
-}
-
 /*
  * A machine manager's VM (-nodefaults, -machine none) is its own affair, unless
  * `run` was written. A name that was given is taken or not; that there is no
  * place for a folder is no reason not to run.
  */
-static int enter_runtime(json_t *desc, bool run_written, struct runtime *rt)
+static int enter_runtime(const json_t *desc, bool run_written, struct runtime *rt)
 {
-	const char *type = json_str(json_object_get(desc, "machine"), "type", "");
 	struct err e = ERR_INIT;
 	bool given;
 	char *name, *text;
 	int r;
 
-	if ((json_object_get(desc, "nodefaults") && !run_written) || strcmp(type, "none") == 0)
+	if ((json_object_get(desc, "nodefaults") && !run_written) || machine_is_none(desc))
 		return 0;
 	name = guess_name(desc, &given);
 	r = runtime_create(rt, name, !given, &e);
@@ -294,7 +292,6 @@ static int enter_runtime(json_t *desc, bool run_written, struct runtime *rt)
 	text = json_dumps(desc, JSON_INDENT(2));
 	runtime_write(rt, RUNTIME_CONFIG, text, strlen(text), NULL);
 	free(text);
-	add_qmp(desc, rt);
 	return 0;
 }
 
@@ -302,6 +299,7 @@ static int enter_runtime(json_t *desc, bool run_written, struct runtime *rt)
 
 static void finish(struct program *p)
 {
+	hub_destroy(p->hub);
 	if (p->built)
 		build_destroy(p->built);
 	if (p->signals.loop)

@@ -121,8 +121,9 @@ static const char *const qemu_only[] = {
 	"icount", "watchdog-action", "runas", "chroot", "sandbox", "fw_cfg", "dtb",
 	"writeconfig", "numa", "mem-path", "mem-prealloc", "option-rom", "semihosting",
 	"k", "full-screen", "win2k-hack", "add-fd", "trace", "plugin", "qtest",
-	"action", "qmp-pretty", "singlestep", "preconfig", "enable-fips", "L", "curses", "sdl", "gdb",
-	"no-fd-bootchk", "mtdblock", "sd", "g", "alt-grab", "rotate", "portrait", "tpm", "compat", "iscsi", "acpitable",
+	"action", "qmp-pretty", "singlestep", "preconfig", "enable-fips", "L",
+	"curses", "sdl", "no-fd-bootchk", "mtdblock", "sd", "g", "alt-grab", "rotate",
+	"portrait", "tpm", "compat", "iscsi", "acpitable",
 	"prom-env", "echr", "xen-domid", "old-param", "tb-size", "seed", "dumpdtb", NULL
 };
 
@@ -239,8 +240,8 @@ static int read_config(json_t *desc, const char *path, struct err *e)
 
 	if (!json_is_object(o)) {
 		if (o)
-			err_set(e, -EINVAL, "-readconfig %s: a JSON object is needed, as -dump-config "
-				"prints it", path);
+			err_set(e, -EINVAL, "-readconfig %s: a JSON object is needed, as "
+				"-dump-config prints it", path);
 		else
 			err_set(e, -EINVAL, "-readconfig %s: line %d: %s; it takes what "
 				"-dump-config prints", path, je.line, je.text);

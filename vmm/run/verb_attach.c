@@ -203,7 +203,8 @@ static int attach(struct attach *a, const char *image, struct err *e)
 		return r;
 	r = qmpc_run(a->q, "device_add", json_deep_copy(a->device), NULL, e);
 	if (r && a->node)
-		qmpc_run(a->q, "blockdev-del", json_pack("{s:s}", "node-name", a->node), NULL, NULL);
+		qmpc_run(a->q, "blockdev-del", json_pack("{s:s}", "node-name", a->node), NULL,
+			 NULL);
 	return r;
 }
 

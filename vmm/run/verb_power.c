@@ -112,8 +112,8 @@ static int press_and_wait(struct verb_call *c, struct qmpc *q, const char *name,
 			       "power button; roost kill %s ends it at once", name,
 			       c->opts.timeout, name);
 	if (r == 1)
-		printf("%s: the guest is off; its process stays (-no-shutdown) until roost kill %s\n",
-		       name, name);
+		printf("%s: the guest is off; its process stays (-no-shutdown) until "
+		       "roost kill %s\n", name, name);
 	else
 		printf("%s: off\n", name);
 	return 0;
@@ -132,8 +132,8 @@ int verb_stop(struct verb_call *c, struct err *e)
 	if (!state)
 		r = -ETIMEDOUT;
 	else if (strcmp(state, "running"))
-		r = err_set(e, -EBUSY, "%s is not running (%s), so its guest cannot answer the power "
-			    "button; roost resume %s first, or roost kill %s", rt.name, state,
+		r = err_set(e, -EBUSY, "%s is not running (%s), so its guest cannot answer the "
+			    "power button; roost resume %s first, or roost kill %s", rt.name, state,
 			    rt.name, rt.name);
 	else
 		r = press_and_wait(c, q, rt.name, e);

@@ -155,7 +155,8 @@ static json_t *ps_row(const struct runtime *rt)
 	long long up = uptime_of(rt->pid);
 
 	status = ask(q, "query-status");
-	json_put_str(row, "state", json_str(status, "status", r == -ETIMEDOUT ? "no answer" : "unknown"));
+	json_put_str(row, "state", json_str(status, "status",
+					    r == -ETIMEDOUT ? "no answer" : "unknown"));
 	put_vcpus(row, q, config);
 	put_memory(row, q, config);
 	if (up >= 0)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -80,6 +81,7 @@ int verb_log(struct verb_call *c, struct err *e)
 {
 	struct runtime rt = RUNTIME_INIT;
 	bool alive = true;
+	struct stat st;
 	char buf[4096];
 	ssize_t n;
 	int fd, r = verb_vm(c, &rt, e);
@@ -100,6 +102,8 @@ int verb_log(struct verb_call *c, struct err *e)
 		}
 		if (n < 0 || !c->opts.follow || !alive || ferror(stdout))
 			break;
+		if (fstat(fd, &st) == 0 && st.st_size < lseek(fd, 0, SEEK_CUR))
+			lseek(fd, 0, SEEK_SET);		/* it was emptied, LOG_COPY_MAX */
 		usleep(FOLLOW_MS * 1000);
 		alive = runtime_alive(&rt);	/* then once more to the end */
 	}
