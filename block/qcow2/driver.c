@@ -121,7 +121,7 @@ static int open_tables(struct q2 *q, struct loop *l, struct err *e)
 	/* Entries behind the disk's end hold VM state, which is not looked at. */
 	q->tables = (uint32_t)((q->h.size + BIT64(q->cb + q->l2_bits) - 1) >>
 			       (q->cb + q->l2_bits));
-	atomic_store(&q->file_len, q2_data(q)->bytes);
+	atomic_store(&q->file_len, q->n.file.node->bytes);
 	r = check_data_file(q, e);
 	if (r == 0)
 		r = q2_map_init(q, e);
@@ -191,13 +191,162 @@ static void qcow2_close(struct block_node *n)
 	pthread_cond_destroy(&q->work_cond);
 }
 
+/* What guest data must never be written to: header, tables, blocks. A place
+ * that two of them claim is damage. */
+static int mark_all(struct q2 *q, struct err *e)
+{
+	uint64_t off;
+
+	q2_mark_meta(q, 0, q->cs, true);
+	q2_mark_meta(q, q->h.l1_offset, q->h.l1_size * 8ull, true);
+	q2_mark_meta(q, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters << q->cb, true);
+	for (uint32_t i = 0; i < q->rt_entries + q->h.l1_size; i++) {
+		off = i < q->rt_entries ? q->rt[i] :
+		      atomic_load(&q->l1[i - q->rt_entries]) & ENTRY_OFFSET;
+		if (!off)
+			continue;
+		if ((off & (q->cs - 1)) || q2_is_meta(q, off, q->cs))
+			return err_set(e, -EUCLEAN, "the table at %#" PRIx64 " overlaps other "
+				       "metadata; repair the image with 'roost img check -r all'",
+				       off);
+		q2_mark_meta(q, off, q->cs, true);
+	}
+	return 0;
+}
+
+static int mark_snapshots(struct q2 *q, struct err *e)
+{
+	struct q2_snapshot *s = NULL;
+	uint64_t bytes = 0;
+	int r;
+
+	r = q2_snapshots_read(q, q->wloop, &s, &bytes, e);
+	if (r)
+		return r;
+	q2_mark_meta(q, q->h.snapshots_offset, bytes, true);
+	for (uint32_t i = 0; i < q->h.nb_snapshots; i++)
+		q2_mark_meta(q, s[i].l1_offset, s[i].l1_size * 8ull, true);
+	q2_snapshots_free(s, q->h.nb_snapshots);
+	return 0;
+}
+
+/* "An implementation may only write to an image with unknown auto-clear
+ * features if it clears the respective bits from this field first." Bitmaps are
+ * known, but not kept up to date. */
+static int clear_features(struct q2 *q, struct err *e)
+{
+	uint64_t keep = q->h.autoclear & AUTOCLEAR_DATA_RAW;
+	int r;
+
+	if (q->h.version < 3 || q->h.autoclear == keep)
+		return 0;
+	q->h.autoclear = keep;
+	r = q2_header_write(q, q->wloop);
+	if (r == 0)
+		r = q2_sync_io(q, q->wloop, BLOCK_FLUSH, 0, NULL, 0);
+	return r ? err_sys(e, r, "cannot write the header") : 0;
+}
+
+static int grow_data_file(struct q2 *q, struct err *e)
+{
+	struct block_node *d = q->n.data.node;
+	int r;
+
+	if (!d || d->bytes >= q->n.bytes || !d->drv->set_length)
+		return 0;
+	r = d->drv->set_length(d, q->n.bytes);
+	return r ? err_sys(e, r, "the data file cannot become as large as the disk") : 0;
+}
+
+static int prepare(struct q2 *q, struct err *e)
+{
+	int r;
+
+	if (q->h.incompatible & INCOMPAT_CORRUPT)
+		return err_set(e, -EUCLEAN, "the image is marked corrupt; repair it with 'roost "
+			       "img check -r all', or use readonly=on");
+	if (q->h.incompatible & INCOMPAT_DIRTY)
+		return err_set(e, -EUCLEAN, "the image was not closed properly and its refcounts "
+			       "may be wrong; repair it with 'roost img check -r all'");
+	q->wloop = block_graph_wait_loop(q->n.graph);
+	r = q2_refs_init(q, e);
+	if (r == 0)
+		r = mark_all(q, e);
+	if (r == 0)
+		r = mark_snapshots(q, e);
+	if (r == 0)
+		r = clear_features(q, e);
+	if (r == 0)
+		r = grow_data_file(q, e);
+	if (r == 0 && q2_flush_init(q))
+		r = err_sys(e, -ENOMEM, "no memory for flushes");
+	return r;
+}
+
 int q2_activate(struct q2 *q, struct err *e)
 {
-	return err_set(e, -ENOTSUP, "writing to qcow2 images is not supported yet; use readonly=on");
+	int r = prepare(q, e);
+
+	if (r == 0) {
+		/* What was read so far was not checked against the tables. */
+		pthread_mutex_lock(&q->meta);
+		q2_evict_all(q);
+		pthread_mutex_unlock(&q->meta);
+		q->cursor = 1;
+		q->old_len = q->n.file.node->bytes;
+		atomic_store(&q->file_len, q->old_len);
+		q->virgin = (q->old_len + q->cs - 1) >> q->cb;
+		q->writable = true;
+		r = q2_worker_start(q, e);
+	}
+	if (r) {
+		q->writable = false;
+		q2_worker_stop(q);
+		q2_flush_fini(q);
+		q2_refs_fini(q);
+		return refuse(q, r, e);
+	}
+	return 0;
+}
+
+/* Space that growing in steps took and nothing came to use. */
+static void cut_tail(struct q2 *q)
+{
+	struct block_node *f = q->n.file.node;
+	uint64_t end = MAX(q->virgin << q->cb, q->old_len);
+
+	if (atomic_load(&q->file_len) > end && f->drv->set_length(f, end) == 0)
+		atomic_store(&q->file_len, end);
+}
+
+static void set_corrupt(struct q2 *q)
+{
+	if (q->h.version < 3)
+		return;		/* has no such bit */
+	q->h.incompatible |= INCOMPAT_CORRUPT;
+	if (q2_header_write(q, q->wloop) == 0)
+		q2_sync_io(q, q->wloop, BLOCK_FLUSH, 0, NULL, 0);
 }
 
 void q2_deactivate(struct q2 *q)
 {
+	int r;
+
+	q2_worker_stop(q);
+	r = q2_flush_meta(q);
+	/* What the first one freed. */
+	if (r == 0)
+		r = q2_flush_meta(q);
+	if (atomic_load(&q->broken))
+		set_corrupt(q);
+	else if (r)
+		log_err("%s: its metadata could not be written (%s): what was written since the "
+			"last flush may be lost", q->n.filename, strerror(-r));
+	else
+		cut_tail(q);
+	q->writable = false;
+	q2_flush_fini(q);
+	q2_refs_fini(q);
 }
 
 /* What users do to the disk is done to the files: data and metadata go to

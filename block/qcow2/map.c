@@ -209,11 +209,12 @@ void q2_tab_dirty(struct q2 *q, uint32_t t, uint32_t first, uint32_t sectors)
 	for (uint32_t i = 0; i < sectors; i++)
 		bit_set(q->l2_dirty, at + i);
 	if (!q->l2[t].dirty) {
+		q->l2_dirty_count++;
 		q->l2[t].dirty = true;
 		q->l2[t].next = q->l2_dirty_head;
 		q->l2_dirty_head = t;
 	}
-	atomic_store(&q->dirty, true);
+	atomic_fetch_add(&q->gen, 1);
 }
 
 void q2_entry_set(struct q2 *q, uint64_t g, uint64_t entry, uint64_t bitmap)
@@ -283,13 +284,13 @@ static void fill(struct q2 *q, uint32_t t, const uint8_t *buf)
 }
 
 /* Give up tables that are clean until the rest fits. Under meta. */
-static void evict(struct q2 *q)
+static void evict(struct q2 *q, uint64_t limit)
 {
 	uint32_t unit = q->cs < PAGE ? (uint32_t)(PAGE / q->cs) : 1, t, k, n;
 	uint32_t units = (q->tables + unit - 1) / unit;
 	bool clean;
 
-	for (uint32_t looked = 0; q->l2_loaded > q->l2_limit && looked < units; looked++) {
+	for (uint32_t looked = 0; q->l2_loaded > limit && looked < units; looked++) {
 		t = q->clock * unit;
 		q->clock = (q->clock + 1) % units;
 		n = MIN(unit, q->tables - t);
@@ -308,6 +309,23 @@ static void evict(struct q2 *q)
 		}
 		pthread_mutex_unlock(&q->tab_lock);
 	}
+}
+
+void q2_evict_all(struct q2 *q)
+{
+	evict(q, 0);
+}
+
+void q2_table_new(struct q2 *q, uint32_t t)
+{
+	uint64_t g = (uint64_t)t << q->l2_bits;
+
+	for (uint64_t i = 0; i < BIT64(q->l2_bits); i++)
+		put_entry(q, g + i, 0, 0);
+	pthread_mutex_lock(&q->tab_lock);
+	q->l2[t].state = TAB_LOADED;
+	pthread_mutex_unlock(&q->tab_lock);
+	q->l2_loaded += q->cs;
 }
 
 /* A load ended: those who waited for one look again, on their own loops. */
@@ -339,7 +357,7 @@ static void settle(struct q2 *q, uint32_t t, int ret)
 	wake_load_waiters(q, w);
 	/* Over the limit for a moment does no harm: never wait for meta here. */
 	if (q->l2_loaded > q->l2_limit && pthread_mutex_trylock(&q->meta) == 0) {
-		evict(q);
+		evict(q, q->l2_limit);
 		pthread_mutex_unlock(&q->meta);
 	}
 }

@@ -166,6 +166,10 @@ void q2_op_end(struct q2_op *op, int ret)
 	}
 	if (op->buf)
 		q2_put_buf(op);
+	if (op->registered) {
+		q2_abort(op, ret);
+		return;
+	}
 	r->sub = NULL;
 	give_op(op);
 	/* The submitting call may not have returned yet. */
@@ -256,8 +260,8 @@ void q2_child(struct q2_op *op, struct block_node *n, enum block_op what, uint64
 	c->done = done;
 	c->loop = op->loop;
 	c->flags = op->flags & BLOCK_UNMAP;
-	if (what == BLOCK_READ && q2_read_flags(op->q, off, bytes, &c->flags) &&
-	    n == q2_data(op->q)) {
+	if (what == BLOCK_READ && n == op->q->n.file.node &&
+	    q2_read_flags(op->q, off, bytes, &c->flags)) {
 		/* The file ends before: it was cut under us. */
 		c->ended = done;
 		block_done_later(c, -EIO);
@@ -270,7 +274,7 @@ int q2_read_flags(struct q2 *q, uint64_t off, uint64_t bytes, uint32_t *flags)
 {
 	uint64_t len = atomic_load_explicit(&q->file_len, memory_order_acquire);
 
-	if (off + bytes <= len)
+	if (align_up(off + bytes, Q2_TAIL) <= len)
 		return 0;
 	if (off >= align_up(len, q->cs))
 		return -EIO;
@@ -510,7 +514,8 @@ static bool read_whole(struct q2 *q, struct block_req *r)
 	if (x.len < r->bytes)
 		return false;
 	if (x.kind == Q2_DATA &&
-	    x.host + r->bytes <= atomic_load_explicit(&q->file_len, memory_order_acquire)) {
+	    (q->n.data.node || align_up(x.host + r->bytes, Q2_TAIL) <=
+	     atomic_load_explicit(&q->file_len, memory_order_acquire))) {
 		r->now.offset = x.host;
 		block_submit(q2_data(q), r);
 		return true;
@@ -533,8 +538,14 @@ static void start(struct q2_op *op)
 	case BLOCK_READ:
 		read_next(op);
 		break;
+	case BLOCK_WRITE:
+		q2_write_start(op);
+		break;
+	case BLOCK_FLUSH:
+		q2_flush_start(op);
+		break;
 	default:
-		q2_op_end(op, -EROFS);
+		q2_zero_start(op);
 		break;
 	}
 }
@@ -564,7 +575,7 @@ void q2_submit(struct block_node *n, struct block_req *r)
 	}
 	if (r->now.op == BLOCK_READ && read_whole(q, r))
 		return;
-	if (r->now.op == BLOCK_FLUSH && !n->data.node && !atomic_load(&q->dirty)) {
+	if (r->now.op == BLOCK_FLUSH && !n->data.node && !q2_is_dirty(q)) {
 		block_submit(n->file.node, r);
 		return;
 	}
@@ -583,6 +594,7 @@ void q2_submit(struct block_node *n, struct block_req *r)
 	op->entry = 0;
 	op->registered = false;
 	op->waiters = NULL;
+	op->res = 0;
 	r->sub = &op->c;
 	start(op);
 }

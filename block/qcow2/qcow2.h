@@ -109,8 +109,15 @@ struct q2_tab {
 	uint32_t next;		/* in the list of dirty ones */
 	uint8_t state;		/* enum q2_tab_state */
 	bool dirty;
-	bool fresh;		/* nothing on the disk points to it yet */
+	uint8_t fresh;		/* enum q2_fresh */
 };
+
+/* Of a table that nothing on the disk points to: L1 may do so only when the
+ * table itself is durable. */
+enum q2_fresh { FRESH_NOT, FRESH_UNWRITTEN, FRESH_WRITTEN };
+
+/* Direct I/O reads whole units, the last of which may reach behind the end. */
+#define Q2_TAIL		4096u
 
 #define Q2_OPS		128	/* requests in flight that need a context */
 #define Q2_BUFS		8	/* of them, with a cluster in memory */
@@ -160,8 +167,12 @@ struct q2_op {
 	uint32_t len;
 	uint64_t entry;			/* compressed */
 	uint64_t skip;			/* compressed: into the cluster */
-	uint64_t u0;			/* copy on write: guest start of buf->mem */
+	uint64_t lim;			/* of the write path, and what follows */
+	void (*then)(struct q2_op *op);
+	uint64_t wend;			/* guest end of the allocated piece */
+	uint64_t u0;			/* first guest byte of the units it fills */
 	uint32_t ulen;
+	bool whole;			/* other subclusters have data as well */
 	uint32_t need;			/* L2 table to load */
 	void (*resume)(struct q2_op *op);
 	/* clusters registered as being allocated; under meta */
@@ -183,6 +194,14 @@ struct q2_op {
 	struct iovec v[Q2_IOV];
 };
 
+/* A run of L2 sectors that a flush has taken out of the table. */
+struct q2_segment {
+	uint32_t table, first, sectors;
+	uint64_t off;			/* on the disk */
+};
+#define Q2_SEGMENTS	512
+
+#define Q2_FREES_MAX	(1u << 20)
 struct q2_free {
 	uint64_t cluster, count, epoch;
 	bool durable;			/* no L2 entry on the disk has it */
@@ -240,12 +259,16 @@ struct q2 {
 	pthread_mutex_t meta;
 	struct q2_op *allocating;
 	uint8_t *l2_dirty, *l1_dirty;	/* bit per 512 bytes */
-	uint32_t l2_dirty_head;
+	uint64_t *l1_disk;		/* what the disk has, or shall have next */
+	uint32_t l2_dirty_head, l2_dirty_count;
 	bool l1_any;
-	_Atomic bool dirty;		/* something is to be written by a flush */
+	bool new_tables;		/* some are FRESH_WRITTEN */
+	/* Changes so far, and those of them that a flush has made durable. */
+	_Atomic uint64_t gen, clean_gen;
 	/* refcounts, as on the disk */
 	uint64_t *rt;			/* refcount table, host endian */
 	uint32_t rt_entries;		/* capacity on the disk */
+	uint32_t rt_max;		/* to which it can grow here */
 	uint8_t *rb;			/* blocks at their places, big endian */
 	uint64_t rb_bytes;
 	struct q2_tab *rbt;
@@ -260,19 +283,22 @@ struct q2 {
 	uint8_t *meta_map;		/* bit: cluster is metadata */
 	uint64_t meta_map_bits;
 	struct q2_free *frees;
-	size_t nfrees, frees_cap;
+	size_t nfrees;
 	_Atomic uint64_t epoch;
-	bool freed_any;
-	uint8_t *stage;
+	uint8_t *stage;			/* of a flush */
+	uint64_t stage_bytes;
+	struct q2_segment *segments;
+	uint64_t old_len;		/* of the file, when writing began */
 
 	/* worker.c */
 	pthread_t thread;
 	bool thread_runs;
-	struct loop *wloop;		/* for its I/O */
+	/* For I/O that waits: the worker's, or the graph's when none runs. */
+	struct loop *wloop, *own_loop;
 	pthread_mutex_t work_lock;
 	pthread_cond_t work_cond;
 	struct q2_op *work, **work_tail;
-	bool work_quit;
+	bool work_quit, want_flush;
 };
 
 static inline uint64_t get_be64(const void *p)
@@ -332,6 +358,11 @@ static inline void bit_clear(uint8_t *map, uint64_t i)
 	map[i / 8] &= (uint8_t)~(1u << (i % 8));
 }
 
+static inline bool q2_is_dirty(struct q2 *q)
+{
+	return atomic_load(&q->gen) != atomic_load(&q->clean_gen);
+}
+
 /* Address space for @bytes, zero when touched; NULL without. */
 void *q2_reserve(uint64_t bytes);
 void q2_release(void *p, uint64_t bytes);
@@ -357,6 +388,11 @@ struct q2_extent q2_lookup(struct q2 *q, uint64_t pos, uint64_t len);
 void q2_load(struct q2_op *op);
 /* The same, waiting, for tools. */
 int q2_load_sync(struct q2 *q, uint32_t table, struct loop *l);
+bool q2_is_loaded(struct q2 *q, uint32_t table);
+/* Under meta: an empty table, so that entries can be set. */
+void q2_table_new(struct q2 *q, uint32_t table);
+/* Under meta: forget all clean tables. */
+void q2_evict_all(struct q2 *q);
 /* Under meta. Ext images have a bitmap in the second word. */
 uint64_t q2_entry(const struct q2 *q, uint64_t cluster, uint64_t *bitmap);
 void q2_entry_set(struct q2 *q, uint64_t cluster, uint64_t entry, uint64_t bitmap);
@@ -394,30 +430,45 @@ static inline struct block_node *q2_data(const struct q2 *q)
  * its last cluster. */
 int q2_read_flags(struct q2 *q, uint64_t off, uint64_t bytes, uint32_t *flags);
 
-/* write.c, zero.c */
+/* write.c */
+void q2_write_start(struct q2_op *op);
+/* Write [op->pos, op->lim), from op->iov or as zeroes, then op->then. */
 void q2_write_next(struct q2_op *op);
-void q2_zero_next(struct q2_op *op);
-void q2_flush_start(struct q2_op *op);
+/* A request that has clusters registered fails. */
+void q2_abort(struct q2_op *op, int ret);
 /* Under meta: is a cluster of [g, g + n) being allocated? Then op waits. */
 bool q2_must_wait(struct q2_op *op, uint64_t g, uint64_t n);
-void q2_register(struct q2_op *op, uint64_t g, uint32_t n);
-void q2_unregister(struct q2_op *op);
-/* Under meta: the L2 table of @cluster is in memory and only ours. */
+/* Under meta: the L2 table, which is in memory or empty, is only ours. */
 int q2_own_table(struct q2 *q, uint32_t table, bool may_block);
-/* What entry @e of @cluster keeps on the host is no longer referred to. */
-int q2_drop(struct q2 *q, uint64_t entry);
+/* Under meta: what an entry keeps on the host is no longer referred to. */
+void q2_drop(struct q2 *q, uint64_t entry);
+/* Does the backing file have something at @pos? */
+static inline bool q2_backed(const struct q2 *q, uint64_t pos)
+{
+	return q->n.backing.node && pos < q->n.backing.node->bytes;
+}
+/* zero.c */
+void q2_zero_start(struct q2_op *op);
 
-/* refcount.c, alloc.c: under meta */
-int q2_refs_init(struct q2 *q, struct loop *l, struct err *e);
+/* refcount.c: under meta */
+int q2_refs_init(struct q2 *q, struct err *e);
 void q2_refs_fini(struct q2 *q);
-int q2_ref_get(struct q2 *q, uint64_t cluster, uint64_t *count, bool may_block);
+/* Block @i is in memory; -ENOENT when the image has none. */
+int q2_rb_need(struct q2 *q, uint64_t i, bool may_block);
 int q2_ref_add(struct q2 *q, uint64_t cluster, int64_t delta, bool may_block);
+void q2_rb_dirty(struct q2 *q, uint32_t block, uint32_t first, uint32_t sectors);
+static inline uint8_t *q2_rb(const struct q2 *q, uint64_t i)
+{
+	return q->rb + i * q->cs;
+}
+/* alloc.c: under meta */
+/* Up to @want clusters in a row; at least one, or -errno, or Q2_BLOCK. */
 int q2_alloc(struct q2 *q, uint32_t want, uint64_t *host, uint32_t *got, bool *fresh,
 	     bool may_block);
 void q2_free_now(struct q2 *q, uint64_t host, uint32_t clusters);
-int q2_free_later(struct q2 *q, uint64_t host, uint64_t clusters);
-/* After a flush: give back what no reader and no disk refers to. */
-int q2_frees_release(struct q2 *q);
+void q2_free_later(struct q2 *q, uint64_t host, uint64_t clusters);
+/* After a flush: give back what no request and no disk refers to. Waits. */
+void q2_frees_release(struct q2 *q);
 void q2_mark_meta(struct q2 *q, uint64_t off, uint64_t bytes, bool on);
 bool q2_is_meta(const struct q2 *q, uint64_t off, uint64_t bytes);
 uint64_t q2_refblock_get(const uint8_t *block, uint64_t i, uint32_t order);
@@ -427,8 +478,14 @@ static inline uint64_t q2_ref_max(const struct q2 *q)
 	return q->h.refcount_order == 6 ? INT64_MAX : BIT64(1u << q->h.refcount_order) - 1;
 }
 
-/* flush.c: data, refcounts, tables: in this order. @l: the caller's own. */
-int q2_flush_meta(struct q2 *q, struct loop *l);
+/* flush.c */
+void q2_flush_start(struct q2_op *op);
+/* Everything, in order. Waits; takes meta itself. */
+int q2_flush_meta(struct q2 *q);
+/* The dirty refcount blocks alone, not made durable. Under meta, or alone. */
+int q2_write_refblocks(struct q2 *q);
+int q2_flush_init(struct q2 *q);
+void q2_flush_fini(struct q2 *q);
 int q2_sync_io(struct q2 *q, struct loop *l, enum block_op op, uint64_t off, void *buf,
 	       size_t len);
 /* The image is found damaged: say so, set the corrupt bit, refuse writes. */
@@ -437,9 +494,12 @@ int q2_corrupt(struct q2 *q, uint64_t off, const char *what);
 /* worker.c */
 int q2_worker_start(struct q2 *q, struct err *e);
 void q2_worker_stop(struct q2 *q);
+/* Flush soon, nobody waits for it. */
+void q2_worker_flush(struct q2 *q);
 /* Run op->step under meta, here or on the worker; op->stepped on op->loop, now
  * or later. */
 void q2_meta(struct q2_op *op, q2_step *step, void (*stepped)(struct q2_op *op, int res));
+/* The same on the worker, with op->step set, or as a flush. */
 void q2_post_step(struct q2_op *op);
 
 /* compress.c */
@@ -456,6 +516,7 @@ struct q2_snapshot {
 	uint32_t l1_size, date_s, date_ns;
 	char *id, *name;
 };
+/* All h.nb_snapshots of them; @bytes: of the table. Waits. */
 int q2_snapshots_read(struct q2 *q, struct loop *l, struct q2_snapshot **out, uint64_t *bytes,
 		      struct err *e);
 void q2_snapshots_free(struct q2_snapshot *s, uint32_t n);

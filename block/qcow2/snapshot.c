@@ -1,0 +1,104 @@
+/*
+ * block/qcow2/snapshot.c - the table of internal snapshots.
+ *
+ * Spec:    docs/interop/qcow2.txt, "s Snapshots".
+ * Threads: as q2_sync_io().
+ * Missing: making, deleting and loading them; they are listed and preserved.
+ */
+#include "block/qcow2/qcow2.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define ENTRY_FIXED	40
+
+void q2_snapshots_free(struct q2_snapshot *s, uint32_t n)
+{
+	for (uint32_t i = 0; s && i < n; i++) {
+		free(s[i].id);
+		free(s[i].name);
+	}
+	free(s);
+}
+
+/* What the image calls it, fit for a terminal. */
+static char *take_text(const uint8_t *p, uint32_t len)
+{
+	char *s = xcalloc(1, len + 1);
+
+	for (uint32_t i = 0; i < len && p[i]; i++)
+		s[i] = p[i] < ' ' || p[i] == 0x7f ? '?' : (char)p[i];
+	return s;
+}
+
+static int check(const struct q2 *q, const struct q2_snapshot *s, struct err *e)
+{
+	uint64_t end = align_up(atomic_load(&q->file_len), q->cs);
+
+	if (s->l1_size > L1_BYTES_MAX / 8 || (s->l1_offset & (q->cs - 1)) ||
+	    s->l1_size * 8ull > end || s->l1_offset > end - s->l1_size * 8ull)
+		return err_set(e, -EINVAL, "the L1 table of snapshot '%.64s' (%" PRIu32
+			       " entries at %#" PRIx64 ") is out of place", s->name, s->l1_size,
+			       s->l1_offset);
+	return 0;
+}
+
+/* One entry at *@at of the file. */
+static int read_entry(struct q2 *q, struct loop *l, uint64_t *at, struct q2_snapshot *s,
+		      struct err *e)
+{
+	uint8_t b[ENTRY_FIXED], extra[SNAPSHOT_EXTRA_MAX], *text;
+	uint32_t id, name, more;
+	int r = q2_sync_io(q, l, BLOCK_READ, *at, b, sizeof(b));
+
+	if (r)
+		return err_sys(e, r, "cannot read the snapshot table");
+	id = get_be16(b + 12);
+	name = get_be16(b + 14);
+	more = get_be32(b + 36);
+	if (more > sizeof(extra))
+		return err_set(e, -EFBIG, "a snapshot has %" PRIu32 " bytes of extra data; at most "
+			       "%u are allowed", more, SNAPSHOT_EXTRA_MAX);
+	*s = (struct q2_snapshot){
+		.l1_offset = get_be64(b), .l1_size = get_be32(b + 8), .date_s = get_be32(b + 16),
+		.date_ns = get_be32(b + 20), .vm_ns = get_be64(b + 24),
+		.vm_bytes = get_be32(b + 32), .size = q->h.size,
+	};
+	if (more)
+		r = q2_sync_io(q, l, BLOCK_READ, *at + ENTRY_FIXED, extra, more);
+	if (more >= 8)
+		s->vm_bytes = get_be64(extra);
+	if (more >= 16)
+		s->size = get_be64(extra + 8);
+	text = xcalloc(1, id + name + 1);
+	if (r == 0 && id + name)
+		r = q2_sync_io(q, l, BLOCK_READ, *at + ENTRY_FIXED + more, text, id + name);
+	s->id = take_text(text, id);
+	s->name = take_text(text + id, name);
+	free(text);
+	*at = align_up(*at + ENTRY_FIXED + more + id + name, 8);
+	return r ? err_sys(e, r, "cannot read the snapshot table") : check(q, s, e);
+}
+
+int q2_snapshots_read(struct q2 *q, struct loop *l, struct q2_snapshot **out, uint64_t *bytes,
+		      struct err *e)
+{
+	struct q2_snapshot *s = xcalloc(q->h.nb_snapshots + 1, sizeof(*s));
+	uint64_t at = q->h.snapshots_offset;
+	int r = 0;
+
+	for (uint32_t i = 0; i < q->h.nb_snapshots && r == 0; i++) {
+		r = read_entry(q, l, &at, &s[i], e);
+		if (r == 0 && at - q->h.snapshots_offset > SNAPSHOT_TABLE_MAX)
+			r = err_set(e, -EFBIG, "the snapshot table is larger than %" PRIu64
+				    " bytes", (uint64_t)SNAPSHOT_TABLE_MAX);
+	}
+	if (r) {
+		q2_snapshots_free(s, q->h.nb_snapshots);
+		return r;
+	}
+	*bytes = at - q->h.snapshots_offset;
+	*out = s;
+	return 0;
+}
