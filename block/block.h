@@ -208,8 +208,8 @@ struct block_node {
 	bool cache_direct, cache_no_flush;
 	int discard;			/* enum block_discard */
 	int detect_zeroes;		/* enum block_detect */
-	/* filled by open; constant while there are users */
-	uint64_t bytes;			/* length, any number on a protocol node */
+	/* filled by open; constant while there are users, but for set_length */
+	_Atomic uint64_t bytes;		/* length, any number on a protocol node */
 	uint32_t request_align;		/* the node's own unit; others are slower */
 	uint32_t discard_align;
 	const char *filename;		/* of the protocol node; owned by it */
@@ -239,6 +239,7 @@ struct block_node {
 
 extern const struct block_driver *const block_drivers[];	/* NULL-terminated */
 extern const struct prop block_node_props[];
+extern const char *const block_detect_words[];	/* by enum block_detect */
 
 struct block_graph *block_graph_create(struct loop *main);
 /* Every drive must be closed. NULL is allowed. */
@@ -252,6 +253,12 @@ int block_node_open(struct block_graph *g, const json_t *args,
 int block_node_del(struct block_graph *g, const char *name, struct err *e);
 struct block_node *block_node_find(struct block_graph *g, const char *name);
 void block_node_each(struct block_graph *g, void (*fn)(struct block_node *, void *), void *arg);
+
+/* Bytes that the file below @n takes on the host, -1: unknown. Does not wait for
+ * the storage. */
+int64_t block_node_allocated(const struct block_node *n);
+/* Tell the drives on @n that its length changed (on_resize). Main loop. */
+void block_node_resized(struct block_node *n);
 
 /* Add and remove a use of @n. Refused with a sentence that names the user in
  * the way, in this process or another one. */
@@ -350,6 +357,8 @@ struct drive {
 	void (*on_error)(struct drive *d, enum block_op op, int err, enum drive_policy action);
 	/* The same for a drive that retries. Main loop. */
 	void (*on_event)(struct drive *d, const struct drive_event *ev);
+	/* The node's length changed. Main loop. */
+	void (*on_resize)(struct drive *d);
 	void *on_error_arg;
 	pthread_mutex_t lock;		/* of all suspended requests */
 	struct block_susp_list stopped;	/* wait for drive_resume() */
@@ -398,6 +407,9 @@ void drive_cancel(struct block_req *r);
 void drive_pause(struct drive *d);
 /* The VM runs again: issue what was kept by a stop. Main loop. */
 void drive_resume(struct drive *d);
+
+/* -errno of the first request that a stop keeps; 0: none. Any thread. */
+int drive_stop_error(struct drive *d);
 
 /* Sums over all loops; another thread may be adding meanwhile. */
 struct drive_totals {

@@ -88,10 +88,10 @@ static enum drive_policy decide(const struct drive *d, const struct block_req *r
 
 /* Keep @r until drive_resume(), in its place by time of submission. A time
  * limit begins anew then. */
-static void park(struct drive *d, struct block_req *r)
+static void park(struct drive *d, struct block_req *r, int err)
 {
 	pthread_mutex_lock(&d->lock);
-	r->susp = (struct block_susp){ .state = SUSP_STOPPED };
+	r->susp = (struct block_susp){ .state = SUSP_STOPPED, .err = err };
 	susp_insert(&d->stopped, r);
 	pthread_mutex_unlock(&d->lock);
 }
@@ -117,7 +117,7 @@ static void conclude(struct drive *d, struct block_req *r, int err, enum drive_p
 	log_failure(d, r, err, action);
 	/* Parked first: whoever stops the VM may resume it at once. */
 	if (action == DRIVE_STOP)
-		park(d, r);
+		park(d, r, err);
 	if (d->on_error)
 		d->on_error(d, r->op, err, action);
 	if (action != DRIVE_STOP)
@@ -282,6 +282,16 @@ void drive_resume(struct drive *d)
 	}
 	pthread_mutex_unlock(&d->lock);
 	retry_pause(d, false);
+}
+
+int drive_stop_error(struct drive *d)
+{
+	int err;
+
+	pthread_mutex_lock(&d->lock);
+	err = d->stopped.head ? d->stopped.head->susp.err : 0;
+	pthread_mutex_unlock(&d->lock);
+	return err;
 }
 
 struct drive_totals drive_totals(const struct drive *d)

@@ -25,10 +25,17 @@ struct drive *drive_find(struct block_graph *g, const char *id)
 
 void drive_each(struct block_graph *g, void (*fn)(struct drive *, void *), void *arg)
 {
-	for (struct drive *d = g->drives, *next; d; d = next) {
+	for (struct drive *d = g ? g->drives : NULL, *next; d; d = next) {
 		next = d->next;
 		fn(d, arg);
 	}
+}
+
+void block_node_resized(struct block_node *n)
+{
+	for (struct drive *d = n->graph->drives; d; d = d->next)
+		if (d->node == n && d->on_resize)
+			d->on_resize(d);
 }
 
 int drive_create(struct block_graph *g, const char *id, struct block_node *n,
@@ -195,6 +202,7 @@ void drive_close(struct drive *d)
 	d->owner = NULL;
 	d->on_error = NULL;
 	d->on_event = NULL;
+	d->on_resize = NULL;
 	if (!*d->id) {
 		drive_destroy(d);
 		return;

@@ -114,8 +114,23 @@ static int file_set_length(struct block_node *n, uint64_t bytes)
 		return -errno;
 	n->bytes = bytes;
 	/* The new length is metadata that a flush has to make durable. */
-	atomic_store(&f->sync.dirty, true);
+	file_touch(f, FILE_DIRTY);
 	return 0;
+}
+
+int64_t block_node_allocated(const struct block_node *n)
+{
+	struct statx st;
+
+	while (n->file.node)
+		n = n->file.node;
+	if (n->drv != &block_driver_file)
+		return -1;
+	/* What is known without asking a file server. */
+	if (statx(((const struct file_node *)n)->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
+		  STATX_BLOCKS, &st) < 0)
+		return -1;
+	return (int64_t)st.stx_blocks * 512;
 }
 
 const struct block_driver block_driver_file = {

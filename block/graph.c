@@ -40,8 +40,8 @@ static const char *const absent_drivers[] = {
 
 static const char *const discard_words[] = { "ignore", "unmap", NULL };
 static_assert(ARRAY_LEN(discard_words) == BLOCK_DISCARD_UNMAP + 2, "one word each");
-static const char *const detect_words[] = { "off", "on", "unmap", NULL };
-static_assert(ARRAY_LEN(detect_words) == BLOCK_DETECT_UNMAP + 2, "one word each");
+const char *const block_detect_words[] = { "off", "on", "unmap", NULL };
+static_assert(ARRAY_LEN(block_detect_words) == BLOCK_DETECT_UNMAP + 2, "one word each");
 
 const struct prop block_node_props[] = {
 	PROP_BOOL(struct block_node, read_only, "read-only", false,
@@ -56,7 +56,7 @@ const struct prop block_node_props[] = {
 		  "ignore flushes: a host crash loses data"),
 	PROP_ENUM(struct block_node, discard, "discard", discard_words, BLOCK_DISCARD_IGNORE,
 		  "what the guest's discards do: nothing, or give the space back"),
-	PROP_ENUM(struct block_node, detect_zeroes, "detect-zeroes", detect_words,
+	PROP_ENUM(struct block_node, detect_zeroes, "detect-zeroes", block_detect_words,
 		  BLOCK_DETECT_OFF, "turn writes of zeroes into write-zeroes requests"),
 	PROP_END
 };
@@ -111,7 +111,7 @@ struct block_node *block_node_find(struct block_graph *g, const char *name)
 
 void block_node_each(struct block_graph *g, void (*fn)(struct block_node *, void *), void *arg)
 {
-	for (struct block_node *n = g->nodes, *next; n; n = next) {
+	for (struct block_node *n = g ? g->nodes : NULL, *next; n; n = next) {
 		next = n->next;
 		fn(n, arg);
 	}

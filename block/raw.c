@@ -19,7 +19,8 @@ struct raw_node {
 
 static const struct prop raw_props[] = {
 	PROP_JSON(struct raw_node, file, "file",
-		  "the node below: a node-name, or an object with its options"),
+		  "the node below: a node-name, or an object with its options",
+		  .kind = "BlockdevRef"),
 	PROP_SIZE(struct raw_node, offset, "offset", 0, INT64_MAX, 0,
 		  "where the disk begins in the node below", .unit = "bytes"),
 	PROP_SIZE(struct raw_node, size, "size", 0, INT64_MAX, 0,

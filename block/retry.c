@@ -145,7 +145,7 @@ bool retry_wants(const struct drive *d, const struct block_req *r, int err)
 	    !(atomic_load(&d->retry.on[bit / 64]) & BIT64(bit % 64)))
 		return false;
 	for (n = d->node; n && r->op == BLOCK_FLUSH; n = n->file.node)
-		if (atomic_load(&n->lost))
+		if (atomic_load(&n->lost) || (n->data.node && atomic_load(&n->data.node->lost)))
 			return false;
 	return true;
 }

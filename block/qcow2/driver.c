@@ -20,12 +20,14 @@ static const char *const overlap_words[] = {
 
 static const struct prop qcow2_props[] = {
 	PROP_JSON(struct q2, file_opt, "file",
-		  "the node below: a node-name, or an object with its options"),
+		  "the node below: a node-name, or an object with its options",
+		  .kind = "BlockdevRef"),
 	PROP_JSON(struct q2, backing_opt, "backing",
 		  "the backing node; null: none; not given: the file that the image names, if "
-		  "that is a plain local path"),
+		  "that is a plain local path", .kind = "BlockdevRefOrNull"),
 	PROP_JSON(struct q2, data_opt, "data-file",
-		  "the node of an external data file, which is opened only when given here"),
+		  "the node of an external data file, which is opened only when given here",
+		  .kind = "BlockdevRef"),
 	PROP_SIZE(struct q2, l2_limit, "l2-cache-size", 65536, INT64_MAX, 32 * MIB,
 		  "memory for L2 tables at most; they are read when needed", .unit = "bytes"),
 	PROP_BOOL(struct q2, lazy_refcounts, "lazy-refcounts", false,

@@ -4,8 +4,8 @@
  * Spec:    virtio 1.3 s5.2.
  * Threads: the request path runs on each queue's loop, without locks;
  *          configuration on vCPU threads under the device lock.
- * Missing: resize while the guest runs; several I/O threads for one disk;
- *          lifetime, secure erase and zoned commands (UNSUPP).
+ * Missing: several I/O threads for one disk; lifetime, secure erase and zoned
+ *          commands (UNSUPP).
  *
  * A request is a chain: 16 bytes of header, then data, then one status byte,
  * split over descriptors as the driver likes (s2.7.4). It is never copied: the
@@ -54,7 +54,7 @@ struct virtio_blk {
 	/* constant after init */
 	struct drive *drive;
 	struct drive_guard guard;
-	uint64_t sectors;
+	_Atomic uint64_t sectors;	/* changes with the drive's length */
 	bool write_cache_default;
 	char ident[VIRTIO_BLK_ID_BYTES];	/* NUL-padded, not terminated */
 };
@@ -180,7 +180,9 @@ static void blk_submit(struct blk_req *r, enum block_op op, uint64_t sector, uin
 
 static bool blk_in_range(const struct virtio_blk *b, uint64_t sector, uint64_t sectors)
 {
-	return sector <= b->sectors && sectors <= b->sectors - sector;
+	uint64_t all = atomic_load_explicit(&b->sectors, memory_order_relaxed);
+
+	return sector <= all && sectors <= all - sector;
 }
 
 /* Cut the header off the front; the driver may have split it anywhere. */
@@ -449,6 +451,25 @@ static void blk_fill_config(struct virtio_blk *b)
 	blk_set_cache(b, b->write_cache_default);
 }
 
+/* Whole logical blocks, so that the guest never sees half of one. */
+static uint64_t blk_length(const struct virtio_blk *b)
+{
+	return align_down(b->drive->node->bytes, b->logical) / SECTOR;
+}
+
+/* s5.2.4: the driver learns a new capacity through a configuration interrupt. */
+static void blk_resized(struct drive *d)
+{
+	struct drive_guard *g = d->on_error_arg;
+	struct virtio_blk *b = container_of(g, struct virtio_blk, guard);
+
+	pthread_mutex_lock(&b->v.pci.dev.lock);
+	b->sectors = blk_length(b);
+	blk_config(b)->capacity = htole64(b->sectors);
+	pthread_mutex_unlock(&b->v.pci.dev.lock);
+	virtio_config_changed(&b->v);
+}
+
 static uint64_t blk_features(const struct virtio_blk *b)
 {
 	uint64_t f = 0;
@@ -578,6 +599,7 @@ static int blk_init(struct dev *d, struct err *e)
 				 sizeof(struct blk_req), loop);
 	b->v.features_offered |= blk_features(b);
 	blk_fill_config(b);
+	b->drive->on_resize = blk_resized;
 	return 0;
 }
 

@@ -6,6 +6,8 @@
 #include "vmm/control/qmp.h"
 
 #define QMP_TABLES(X)		\
+	X(qmp_table_block)	\
+	X(qmp_table_blockdev)	\
 	X(qmp_table_control)	\
 	X(qmp_table_vm)		\
 	X(qmp_table_machine)	\

@@ -1,0 +1,303 @@
+/*
+ * tests/dev/test_qmp_block.c - QMP's block commands on a disk that a guest
+ * uses: what is listed, nodes that come and go, live resize, suspended I/O.
+ * Every reply and event is checked against the schema it is announced with.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "block/block.h"
+#include "tests/dev/lib_virtio.h"
+#include "vmm/base/json.h"
+#include "vmm/base/util.h"
+#include "vmm/control/qmp.h"
+
+#define DISK	(1ull * MIB)
+
+static struct vdrv *v;
+static struct qmp *q;
+static char path[] = "/var/tmp/roost-qmp-block-XXXXXX";
+
+static json_t *run(const char *cmd, const char *args)
+{
+	char text[1024];
+	json_t *req, *reply;
+
+	snprintf(text, sizeof(text), "{'execute': '%s', 'arguments': %s}", cmd, args);
+	for (char *p = text; *p; p++)
+		if (*p == '\'')
+			*p = '"';
+	req = json_loads(text, 0, NULL);
+	cr_assert_not_null(req, "%s", text);
+	reply = qmp_execute(q, req);
+	json_decref(req);
+	return reply;
+}
+
+/* The reply's value, which must be of @type. */
+static json_t *ok(const char *cmd, const char *args, const char *type)
+{
+	json_t *reply = run(cmd, args), *val = json_incref(json_object_get(reply, "return"));
+	struct err e = ERR_INIT;
+
+	cr_assert_not_null(val, "%s: %s", cmd, json_str(json_object_get(reply, "error"), "desc", ""));
+	if (type)
+		cr_assert_eq(qmp_schema_check(q, type, val, cmd, &e), 0, "%s", e.text);
+	json_decref(reply);
+	return val;
+}
+
+static void fails(const char *cmd, const char *args, const char *with)
+{
+	json_t *reply = run(cmd, args);
+	const char *desc = json_str(json_object_get(reply, "error"), "desc", "(it worked)");
+
+	cr_assert(strstr(desc, with), "%s %s: %s", cmd, args, desc);
+	json_decref(reply);
+}
+
+static void check_event(struct vm_listener *l, const char *name, json_t *data)
+{
+	static const char *const events[][2] = {
+		{ "BLOCK_IO_ERROR", "q_obj_BLOCK_IO_ERROR-arg" },
+		{ "__org.roost_BLOCK_IO_SUSPENDED", "__org.roost_BlockIoSuspended" },
+		{ "__org.roost_BLOCK_IO_RESUMED", "__org.roost_BlockIoResumed" },
+		{ "__org.roost_BLOCK_IO_TIMED_OUT", "__org.roost_BlockIoTimedOut" },
+	};
+	struct err e = ERR_INIT;
+
+	for (size_t i = 0; i < ARRAY_LEN(events); i++)
+		if (strcmp(events[i][0], name) == 0)
+			cr_expect_eq(qmp_schema_check(q, events[i][1], data, name, &e), 0, "%s",
+				     e.text);
+}
+
+static struct vm_listener checker = { .event = check_event };
+
+/* A disk made as libvirt makes it: two nodes by QMP, then the device. */
+static void setup(void)
+{
+	struct rig *r = vdrv_rig(NULL);
+	struct err e = ERR_INIT;
+	char args[256];
+	int fd = mkstemp(path);
+
+	cr_assert(fd >= 0 && ftruncate(fd, DISK) == 0);
+	close(fd);
+	q = qmp_create(r->vm);
+	snprintf(args, sizeof(args), "{'driver': 'file', 'node-name': 'storage', "
+		 "'filename': '%s', 'cache': {'direct': false, 'no-flush': false}, "
+		 "'auto-read-only': true, 'discard': 'unmap'}", path);
+	json_decref(ok("blockdev-add", args, NULL));
+	json_decref(ok("blockdev-add", "{'driver': 'raw', 'node-name': 'format', "
+		       "'file': 'storage', 'read-only': false}", NULL));
+	v = vdrv_attach(r, "{'driver': 'virtio-blk-pci', 'id': 'disk0', 'drive': 'format', "
+			"'werror': 'retry', 'retry_interval': 100000}", 0);
+	vm_listen(r->vm, &checker);
+	vdrv_msix(v);
+	vdrv_start(v);
+	cr_assert_eq(vm_start(r->vm, &e), 0);
+}
+
+static void teardown(void)
+{
+	vm_unlisten(v->rig->vm, &checker);
+	qmp_destroy(q);
+	vdrv_destroy(v);
+	unlink(path);
+}
+
+TestSuite(qmp_block, .init = setup, .fini = teardown, .timeout = 60);
+
+static void start_write(uint64_t sector)
+{
+	struct virtio_blk_outhdr h = { htole32(VIRTIO_BLK_T_OUT), 0, htole64(sector) };
+	struct drv_buf b[] = { { VDRV_DATA - 0x1000, 16, 0 }, { VDRV_DATA, 512, 0 },
+			       { VDRV_DATA - 0x800, 1, 1 } };
+
+	rig_mem_write(v->rig, b[0].addr, &h, sizeof(h));
+	drv_add(&v->ring[0], b, 3);
+	vdrv_kick(v, 0);
+}
+
+static uint8_t status(void)
+{
+	return (uint8_t)rig_mem_get(v->rig, VDRV_DATA - 0x800, 1);
+}
+
+Test(qmp_block, test_query_block_names_disk_and_node_as_libvirt_wants)
+{
+	json_t *list = ok("query-block", "{}", "[BlockInfo]"), *d = json_array_get(list, 0);
+
+	cr_assert_eq(json_array_size(list), 1);
+	cr_expect_str_eq(json_str(d, "device", "?"), "");
+	cr_expect_str_eq(json_str(d, "qdev", ""), "/machine/peripheral/disk0/virtio-backend");
+	cr_expect(json_is_false(json_object_get(d, "removable")));
+	cr_expect_str_eq(json_str(d, "io-status", ""), "ok");
+	cr_expect_str_eq(json_str(json_object_get(d, "inserted"), "node-name", ""), "format");
+	json_decref(list);
+}
+
+Test(qmp_block, test_query_nodes_lists_both_with_sizes)
+{
+	json_t *list = ok("query-named-block-nodes", "{'flat': true}", "[BlockDeviceInfo]");
+	json_t *n, *image;
+	size_t i;
+
+	cr_assert_eq(json_array_size(list), 2);
+	json_array_foreach(list, i, n) {
+		image = json_object_get(n, "image");
+		cr_expect_eq(json_integer_value(json_object_get(image, "virtual-size")), DISK);
+		cr_expect_str_eq(json_str(image, "filename", ""), path);
+		cr_expect(json_object_get(image, "actual-size"));
+	}
+	json_decref(list);
+}
+
+Test(qmp_block, test_blockstats_count_what_the_guest_did)
+{
+	json_t *list, *stats;
+	uint32_t len;
+	uint16_t id;
+
+	start_write(3);
+	cr_assert(vdrv_wait_used(v, 0, &id, &len));
+	cr_assert_eq(status(), VIRTIO_BLK_S_OK);
+	list = ok("query-blockstats", "{}", "[BlockStats]");
+	stats = json_object_get(json_array_get(list, 0), "stats");
+	cr_expect_eq(json_integer_value(json_object_get(stats, "wr_operations")), 1);
+	cr_expect_eq(json_integer_value(json_object_get(stats, "wr_bytes")), 512);
+	cr_expect_eq(json_integer_value(json_object_get(stats, "rd_operations")), 0);
+	cr_expect_eq(json_integer_value(json_object_get(stats, "failed_wr_operations")), 0);
+	json_decref(list);
+	list = ok("query-blockstats", "{'query-nodes': true}", "[BlockStats]");
+	cr_expect_eq(json_array_size(list), 2);
+	json_decref(list);
+}
+
+Test(qmp_block, test_nodes_in_use_cannot_be_removed_and_mistakes_are_named)
+{
+	fails("blockdev-del", "{'node-name': 'format'}", "in use by device 'disk0'");
+	fails("blockdev-del", "{'node-name': 'storage'}", "in use by node 'format'");
+	fails("blockdev-del", "{'node-name': 'formt'}", "did you mean 'format'");
+	fails("blockdev-add", "{'driver': 'raw', 'node-name': 'x', 'file': 'nothing'}",
+	      "there is no node of that name");
+	fails("blockdev-add", "{'driver': 'rwa', 'node-name': 'x', 'file': 'storage'}", "'raw'");
+	fails("blockdev-add", "{'driver': 'raw', 'node-name': 'x', 'file': 'storage', 'a': 1}",
+	      "'a'");
+	fails("blockdev-add", "{'driver': 'raw', 'node-name': 'format', 'file': 'storage'}",
+	      "exists already");
+	fails("blockdev-add", "{'driver': 'raw', 'file': 'storage'}", "node-name");
+}
+
+Test(qmp_block, test_node_inline_goes_with_the_one_above)
+{
+	char args[256];
+	json_t *list;
+
+	snprintf(args, sizeof(args), "{'driver': 'raw', 'node-name': 'b', 'read-only': true, "
+		 "'file': {'driver': 'file', 'node-name': 'a', 'filename': '%s', "
+		 "'locking': 'off'}}", path);
+	json_decref(ok("blockdev-add", args, NULL));
+	fails("blockdev-del", "{'node-name': 'a'}", "not owned by the monitor");
+	json_decref(ok("blockdev-del", "{'node-name': 'b'}", NULL));
+	list = ok("query-named-block-nodes", "{}", "[BlockDeviceInfo]");
+	cr_expect_eq(json_array_size(list), 2);
+	json_decref(list);
+}
+
+static uint64_t capacity(void)
+{
+	return rig_mmio_read(v->rig, v->config, 4) |
+		rig_mmio_read(v->rig, v->config + 4, 4) << 32;
+}
+
+Test(qmp_block, test_resize_reaches_a_running_guest)
+{
+	uint32_t before, len;
+	uint16_t id;
+
+	vdrv_write(v, offsetof(struct virtio_pci_common_cfg, msix_config), 2, 0);
+	rig_turn(v->rig);
+	before = rig_msis(v->rig);
+	cr_assert_eq(capacity(), DISK / 512);
+	json_decref(ok("block_resize", "{'node-name': 'format', 'size': 2097152}", NULL));
+	cr_expect_eq(rig_msis(v->rig), before + 1, "no configuration interrupt");
+	cr_expect_eq(capacity(), 4096);
+	start_write(4095);
+	cr_assert(vdrv_wait_used(v, 0, &id, &len));
+	cr_assert_eq(status(), VIRTIO_BLK_S_OK);
+	json_decref(ok("block_resize", "{'node-name': 'format', 'size': 524288}", NULL));
+	cr_expect_eq(capacity(), 1024);
+	start_write(1024);
+	cr_assert(vdrv_wait_used(v, 0, &id, &len));
+	cr_assert_eq(status(), VIRTIO_BLK_S_IOERR, "written beyond the end");
+}
+
+Test(qmp_block, test_resize_mistakes_are_named)
+{
+	fails("block_resize", "{'node-name': 'none', 'size': 4096}", "Cannot find device=''");
+	fails("block_resize", "{'node-name': 'format', 'size': 1000}", "multiple of 512");
+	fails("block_resize", "{'node-name': 'format', 'size': 0}", "multiple of 512");
+	fails("block_resize", "{'node-name': 'format'}", "size");
+	cr_expect_eq(capacity(), DISK / 512);
+}
+
+static void limit_files(rlim_t bytes)
+{
+	struct rlimit l = { bytes, RLIM_INFINITY };
+
+	signal(SIGXFSZ, SIG_IGN);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &l), 0);
+}
+
+static void wait_event(const char *name)
+{
+	for (int i = 0; i < 500 && !strstr(v->rig->events, name); i++)
+		loop_turn(v->rig->loop, NS_PER_MS);
+	cr_assert(strstr(v->rig->events, name), "%s", v->rig->events);
+}
+
+Test(qmp_block, test_suspended_disk_is_shown_retried_and_given_up)
+{
+	json_t *list, *retry;
+	uint32_t len;
+	uint16_t id;
+
+	limit_files(4096);
+	start_write(100);
+	wait_event("BLOCK_IO_SUSPENDED");
+	list = ok("query-block", "{}", "[BlockInfo]");
+	retry = json_object_get(json_array_get(list, 0), "__org.roost_retry");
+	cr_expect_str_eq(json_str(json_array_get(list, 0), "io-status", ""), "ok");
+	cr_expect_str_eq(json_str(retry, "io-status", ""), "retrying");
+	cr_expect_str_eq(json_str(retry, "operation", ""), "write");
+	cr_expect_eq(json_integer_value(json_object_get(retry, "errno")), EFBIG);
+	cr_expect_eq(json_integer_value(json_object_get(retry, "requests")), 1);
+	json_decref(list);
+
+	limit_files(RLIM_INFINITY);
+	json_decref(ok("__org.roost_io-retry-now", "{'device': 'disk0'}", NULL));
+	cr_assert(vdrv_wait_used(v, 0, &id, &len));
+	cr_assert_eq(status(), VIRTIO_BLK_S_OK);
+	wait_event("BLOCK_IO_RESUMED");
+
+	limit_files(4096);
+	start_write(100);
+	for (int i = 0; i < 50; i++)
+		loop_turn(v->rig->loop, NS_PER_MS);
+	json_decref(ok("__org.roost_io-give-up", "{'device': 'format'}", NULL));
+	cr_assert(vdrv_wait_used(v, 0, &id, &len));
+	cr_assert_eq(status(), VIRTIO_BLK_S_IOERR);
+	fails("__org.roost_io-give-up", "{'device': 'disk9'}", "'disk9' not found");
+	list = ok("query-blockstats", "{}", "[BlockStats]");
+	retry = json_object_get(json_array_get(list, 0), "__org.roost_retry");
+	cr_expect_eq(json_integer_value(json_object_get(retry, "suspensions")), 2);
+	cr_expect_eq(json_integer_value(json_object_get(retry, "timed-out")), 1);
+	json_decref(list);
+}

@@ -1,0 +1,488 @@
+/*
+ * vmm/control/commands_block.c - QMP's view of disks: what there is, how it is
+ * doing, and what to do with suspended I/O.
+ *
+ * Spec:    QEMU's qapi/block-core.json, block.json.
+ * Threads: main loop. Nothing here waits for a disk, however dead it is.
+ * Missing: nested backing-image (query-named-block-nodes is always flat);
+ *          statistics of nodes that are not a disk's top node stay 0.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "block/block.h"
+#include "block/retry.h"
+#include "vmm/base/json.h"
+#include "vmm/base/util.h"
+#include "vmm/control/qmp.h"
+#include "vmm/core/dev.h"
+#include "vmm/core/vm.h"
+
+extern const struct qmp_table qmp_table_block;
+
+static void put_int(json_t *o, const char *key, uint64_t v)
+{
+	json_object_set_new(o, key, json_integer((json_int_t)v));
+}
+
+/* ---- nodes ---- */
+
+static const char *node_file(const struct block_node *n)
+{
+	return n->filename ? n->filename : "";
+}
+
+static json_t *image_info(const struct block_node *n)
+{
+	json_t *o = json_pack("{s:s,s:s,s:I,s:b}", "filename", node_file(n),
+			      "format", n->drv->name, "virtual-size", (json_int_t)n->bytes,
+			      "dirty-flag", 0);
+	int64_t held = block_node_allocated(n);
+
+	if (held >= 0)
+		put_int(o, "actual-size", (uint64_t)held);
+	if (n->backing_file) {
+		json_put_str(o, "backing-filename", n->backing_file);
+		if (n->backing_format)
+			json_put_str(o, "backing-filename-format", n->backing_format);
+	}
+	return o;
+}
+
+static unsigned int depth_of(const struct block_node *n)
+{
+	unsigned int depth = 0;
+
+	while ((n = n->backing.node))
+		depth++;
+	return depth;
+}
+
+static json_t *node_info(const struct block_node *n, bool writeback)
+{
+	static const char *const zero_counts[] = {
+		"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold"
+	};
+	json_t *o = json_pack("{s:s,s:s,s:b,s:s,s:i,s:b,s:s,s:o,s:{s:b,s:b,s:b}}",
+			      "file", node_file(n), "node-name", n->name, "ro", n->read_only,
+			      "drv", n->drv->name, "backing_file_depth", depth_of(n),
+			      "encrypted", 0, "detect_zeroes",
+			      block_detect_words[n->detect_zeroes], "image", image_info(n),
+			      "cache", "writeback", writeback, "direct", n->cache_direct,
+			      "no-flush", n->cache_no_flush);
+
+	if (n->backing_file)
+		json_put_str(o, "backing_file", n->backing_file);
+	for (size_t i = 0; i < ARRAY_LEN(zero_counts); i++)
+		put_int(o, zero_counts[i], 0);
+	return o;
+}
+
+static void add_node(struct block_node *n, void *arg)
+{
+	json_array_append_new(arg, node_info(n, true));
+}
+
+struct flat_args {
+	bool flat;
+};
+
+static const struct prop flat_args[] = {
+	PROP_BOOL(struct flat_args, flat, "flat", false, "leave out nested backing images"),
+	PROP_END
+};
+
+static int query_nodes(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	*ret = json_array();
+	block_node_each(qmp_vm(q)->blocks, add_node, *ret);
+	return 0;
+}
+
+/* ---- disks ---- */
+
+static bool is_virtio(const struct dev *d)
+{
+	for (const struct dev_class *c = d->type->class; c; c = c->parent)
+		if (strncmp(c->name, "virtio", 6) == 0)
+			return true;
+	return false;
+}
+
+/* QEMU's name for what has the drive: of a virtio disk it is the part behind
+ * the PCI function. The caller frees it; NULL: nobody has it. */
+static char *owner_path(struct vm *vm, const struct drive *d)
+{
+	struct dev *dev;
+	char *path, *full;
+
+	for (dev = d->owner ? vm->devs : NULL; dev; dev = dev->next)
+		if (strcmp(dev->path, d->owner) == 0)
+			break;
+	if (!dev)
+		return NULL;
+	if (!is_virtio(dev))
+		return dev_qom_path(dev);
+	path = dev_qom_path(dev);
+	full = xasprintf("%s/virtio-backend", path);
+	free(path);
+	return full;
+}
+
+/* Members beside QEMU's: how a suspended disk is doing. NULL: it is not. */
+static json_t *retry_state(struct drive *d)
+{
+	struct drive_retry_info i = drive_retry_info(d);
+	json_t *o;
+
+	if (!i.since_ms)
+		return NULL;
+	o = json_pack("{s:s,s:s}", "io-status", "retrying", "operation",
+		      i.last_op == BLOCK_READ ? "read" : "write");
+	put_int(o, "requests", i.parked);
+	put_int(o, "since", i.since_ms);
+	put_int(o, "errno", (uint64_t)-i.last_err);
+	json_put_str(o, "reason", strerror(-i.last_err));
+	return o;
+}
+
+static const char *io_status(struct drive *d)
+{
+	int err = drive_stop_error(d);
+
+	return !err ? "ok" : err == -ENOSPC ? "nospace" : "failed";
+}
+
+struct listing {
+	struct vm *vm;
+	json_t *list;
+};
+
+static void add_disk(struct drive *d, void *arg)
+{
+	struct listing *l = arg;
+	json_t *o = json_pack("{s:s,s:s,s:b,s:b,s:o,s:s}", "device", d->id, "type", "unknown",
+			      "removable", 0, "locked", 0, "inserted",
+			      node_info(d->node, atomic_load(&d->write_cache)), "io-status",
+			      io_status(d));
+	json_t *retry = retry_state(d);
+	char *path = owner_path(l->vm, d);
+
+	if (path)
+		json_put_str(o, "qdev", path);
+	if (retry)
+		json_object_set_new(o, "__org.roost_retry", retry);
+	free(path);
+	json_array_append_new(l->list, o);
+}
+
+static int query_block(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	struct listing l = { qmp_vm(q), json_array() };
+
+	drive_each(l.vm->blocks, add_disk, &l);
+	*ret = l.list;
+	return 0;
+}
+
+/* ---- statistics ---- */
+
+static const struct stat_row {
+	const char *word;
+	enum block_op op, also;		/* QEMU counts write-zeroes as writes */
+} stat_rows[] = {
+	{ "rd", BLOCK_READ, BLOCK_READ }, { "wr", BLOCK_WRITE, BLOCK_WRITE_ZEROES },
+	{ "unmap", BLOCK_DISCARD, BLOCK_DISCARD }, { "flush", BLOCK_FLUSH, BLOCK_FLUSH },
+};
+
+static void put_row(json_t *o, const struct stat_row *r, const char *pattern, const uint64_t *v)
+{
+	char key[48];
+
+	snprintf(key, sizeof(key), pattern, r->word);
+	put_int(o, key, v[r->op] + (r->also != r->op ? v[r->also] : 0));
+}
+
+static json_t *stats_of(const struct drive_totals *t)
+{
+	json_t *o = json_pack("{s:b,s:b,s:[],s:i}", "account_invalid", 0, "account_failed", 0,
+			      "timed_stats", "wr_highest_offset", 0);
+	static const uint64_t none[BLOCK_OPS];
+
+	for (size_t i = 0; i < ARRAY_LEN(stat_rows); i++) {
+		const struct stat_row *r = &stat_rows[i];
+
+		put_row(o, r, "%s_operations", t->ops);
+		put_row(o, r, "%s_total_time_ns", t->ns);
+		put_row(o, r, "failed_%s_operations", t->errors);
+		put_row(o, r, "invalid_%s_operations", none);
+		if (r->op == BLOCK_FLUSH)
+			continue;
+		put_row(o, r, "%s_bytes", t->bytes);
+		put_row(o, r, "%s_merged", none);
+	}
+	return o;
+}
+
+static json_t *retry_totals(struct drive *d)
+{
+	struct drive_retry_info i = drive_retry_info(d);
+	json_t *o = json_object();
+
+	put_int(o, "suspensions", i.suspensions);
+	put_int(o, "retries", i.retries);
+	put_int(o, "timed-out", i.timed_out);
+	put_int(o, "suspended-ms", i.suspended_ms);
+	put_int(o, "requests", i.parked);
+	return o;
+}
+
+static json_t *node_stats(const struct block_node *n)
+{
+	static const struct drive_totals none;
+
+	return json_pack("{s:s,s:o}", "node-name", n->name, "stats", stats_of(&none));
+}
+
+static void add_disk_stats(struct drive *d, void *arg)
+{
+	struct listing *l = arg;
+	struct drive_totals t = drive_totals(d);
+	json_t *o = json_pack("{s:s,s:s,s:o,s:o}", "device", d->id, "node-name", d->node->name,
+			      "stats", stats_of(&t), "__org.roost_retry", retry_totals(d));
+	char *path = owner_path(l->vm, d);
+
+	if (path)
+		json_put_str(o, "qdev", path);
+	if (d->node->file.node)
+		json_object_set_new(o, "parent", node_stats(d->node->file.node));
+	if (d->node->backing.node)
+		json_object_set_new(o, "backing", node_stats(d->node->backing.node));
+	free(path);
+	json_array_append_new(l->list, o);
+}
+
+struct top {
+	const struct block_node *n;
+	struct drive_totals t;
+};
+
+static void find_top(struct drive *d, void *arg)
+{
+	struct top *top = arg;
+
+	if (d->node == top->n)
+		top->t = drive_totals(d);
+}
+
+static void add_node_stats(struct block_node *n, void *arg)
+{
+	struct listing *l = arg;
+	struct top top = { .n = n };
+
+	drive_each(l->vm->blocks, find_top, &top);
+	json_array_append_new(l->list, json_pack("{s:s,s:o}", "node-name", n->name, "stats",
+						 stats_of(&top.t)));
+}
+
+struct stats_args {
+	bool nodes;
+};
+
+static const struct prop stats_args[] = {
+	PROP_BOOL(struct stats_args, nodes, "query-nodes", false, "of all nodes, not of disks"),
+	PROP_END
+};
+
+static int query_blockstats(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	struct listing l = { qmp_vm(q), json_array() };
+
+	if (((struct stats_args *)args)->nodes)
+		block_node_each(l.vm->blocks, add_node_stats, &l);
+	else
+		drive_each(l.vm->blocks, add_disk_stats, &l);
+	*ret = l.list;
+	return 0;
+}
+
+/* ---- suspended I/O ---- */
+
+struct device_args {
+	char *device;
+};
+
+static const struct prop device_args[] = {
+	PROP_STR(struct device_args, device, "device", NULL,
+		 "the disk: id of its device or drive, or its node-name", .flags = PROP_REQUIRED),
+	PROP_END
+};
+
+struct find {
+	const char *name;
+	struct drive *d;
+};
+
+static void match(struct drive *d, void *arg)
+{
+	struct find *f = arg;
+
+	if (!f->d && ((d->owner && strcmp(d->owner, f->name) == 0) ||
+		      (*d->id && strcmp(d->id, f->name) == 0) ||
+		      strcmp(d->node->name, f->name) == 0))
+		f->d = d;
+}
+
+static struct drive *find_disk(struct qmp *q, const char *name, struct err *e)
+{
+	struct find f = { .name = name };
+
+	drive_each(qmp_vm(q)->blocks, match, &f);
+	if (!f.d)
+		err_class(e, ERR_DEVICE_NOT_FOUND, -ENODEV, "Device '%.64s' not found", name);
+	return f.d;
+}
+
+static int cmd_retry_now(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	struct drive *d = find_disk(q, ((struct device_args *)args)->device, e);
+
+	if (!d)
+		return -ENODEV;
+	drive_retry_now(d);
+	return 0;
+}
+
+static int cmd_give_up(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	struct drive *d = find_disk(q, ((struct device_args *)args)->device, e);
+
+	if (!d)
+		return -ENODEV;
+	drive_give_up(d);
+	return 0;
+}
+
+/* ---- tables ---- */
+
+#define DEVICE_ARGS .args = device_args, .args_size = sizeof(struct device_args)
+
+static const struct qmp_cmd cmds[] = {
+	{ .name = "query-block", .help = "the disks", .run = query_block, .ret = "[BlockInfo]" },
+	{ .name = "query-named-block-nodes", .help = "all block nodes", .args = flat_args,
+	  .args_size = sizeof(struct flat_args), .run = query_nodes,
+	  .ret = "[BlockDeviceInfo]" },
+	{ .name = "query-blockstats", .help = "counters of disks or nodes", .args = stats_args,
+	  .args_size = sizeof(struct stats_args), .run = query_blockstats,
+	  .ret = "[BlockStats]" },
+	{ .name = "__org.roost_io-retry-now", .help = "try a disk's suspended requests at once",
+	  DEVICE_ARGS, .run = cmd_retry_now },
+	{ .name = "__org.roost_io-give-up",
+	  .help = "hand a disk's suspended requests to its final policy", DEVICE_ARGS,
+	  .run = cmd_give_up },
+	{ 0 }
+};
+
+static const char *const op_words[] = { "read", "write", NULL };
+static const char *const action_words[] = { "ignore", "report", "stop", "retry", NULL };
+static const char *const status_words[] = { "ok", "failed", "nospace", NULL };
+static const char *const detect_words[] = { "off", "on", "unmap", NULL };
+
+#define COMMON { "device", "str" }, { "qom-path", "str" }, { "node-name", "str" }, \
+	{ "operation", "IoOperationType" }
+#define SUSPENDED COMMON, { "errno", "int" }, { "reason", "str" }, { "since", "int" }, \
+	{ "requests", "int" }
+
+static const struct qmp_member io_error[] = {
+	COMMON, { "action", "BlockErrorAction" }, { "*nospace", "bool" }, { "reason", "str" },
+	{ "*count", "int" }, { 0 }
+};
+static const struct qmp_member suspended[] = { SUSPENDED, { 0 } };
+static const struct qmp_member resumed[] = {
+	SUSPENDED, { "retries", "int" }, { "cancelled", "bool" }, { "duration_ms", "int" }, { 0 }
+};
+static const struct qmp_member timed_out[] = { SUSPENDED, { "duration_ms", "int" }, { 0 } };
+
+static const struct qmp_event events[] = {
+	{ "BLOCK_IO_ERROR", "q_obj_BLOCK_IO_ERROR-arg", "a disk's request failed" },
+	{ "__org.roost_BLOCK_IO_SUSPENDED", "__org.roost_BlockIoSuspended",
+	  "a disk began to keep failed requests" },
+	{ "__org.roost_BLOCK_IO_RESUMED", "__org.roost_BlockIoResumed",
+	  "a disk keeps no failed requests any more" },
+	{ "__org.roost_BLOCK_IO_TIMED_OUT", "__org.roost_BlockIoTimedOut",
+	  "kept requests went to the final policy" },
+	{ 0 }
+};
+
+static const struct qmp_member cache_info[] = {
+	{ "writeback", "bool" }, { "direct", "bool" }, { "no-flush", "bool" }, { 0 }
+};
+static const struct qmp_member image_members[] = {
+	{ "filename", "str" }, { "format", "str" }, { "virtual-size", "int" },
+	{ "dirty-flag", "bool" }, { "*actual-size", "int" }, { "*backing-filename", "str" },
+	{ "*backing-filename-format", "str" }, { 0 }
+};
+static const struct qmp_member device_info[] = {
+	{ "file", "str" }, { "node-name", "str" }, { "ro", "bool" }, { "drv", "str" },
+	{ "*backing_file", "str" }, { "backing_file_depth", "int" }, { "encrypted", "bool" },
+	{ "detect_zeroes", "BlockdevDetectZeroesOptions" }, { "bps", "int" },
+	{ "bps_rd", "int" }, { "bps_wr", "int" }, { "iops", "int" }, { "iops_rd", "int" },
+	{ "iops_wr", "int" }, { "image", "ImageInfo" }, { "cache", "BlockdevCacheInfo" },
+	{ "write_threshold", "int" }, { 0 }
+};
+static const struct qmp_member block_info[] = {
+	{ "device", "str" }, { "*qdev", "str" }, { "type", "str" }, { "removable", "bool" },
+	{ "locked", "bool" }, { "*inserted", "BlockDeviceInfo" },
+	{ "*io-status", "BlockDeviceIoStatus" }, { "*__org.roost_retry", "__org.roost_Retrying" },
+	{ 0 }
+};
+static const struct qmp_member retrying[] = {
+	{ "io-status", "str" }, { "operation", "IoOperationType" }, { "requests", "int" },
+	{ "since", "int" }, { "errno", "int" }, { "reason", "str" }, { 0 }
+};
+static const struct qmp_member retry_members[] = {
+	{ "suspensions", "int" }, { "retries", "int" }, { "timed-out", "int" },
+	{ "suspended-ms", "int" }, { "requests", "int" }, { 0 }
+};
+static const struct qmp_member block_stats[] = {
+	{ "*device", "str" }, { "*qdev", "str" }, { "*node-name", "str" },
+	{ "stats", "BlockDeviceStats" }, { "*parent", "BlockStats" }, { "*backing", "BlockStats" },
+	{ "*__org.roost_retry", "__org.roost_RetryTotals" }, { 0 }
+};
+
+/* The same rows that the reply is made of. */
+static void make_stats(struct qmp *q, json_t *info)
+{
+	static const struct drive_totals none;
+	json_t *o = stats_of(&none), *val;
+	const char *key;
+
+	json_object_foreach(o, key, val)
+		qmp_schema_member(q, info, key, json_is_boolean(val) ? "bool" :
+				  json_is_array(val) ? "[any]" : "int");
+	json_decref(o);
+}
+
+static const struct qmp_type types[] = {
+	{ .name = "IoOperationType", .meta = QMP_ENUM, .words = op_words },
+	{ .name = "BlockErrorAction", .meta = QMP_ENUM, .words = action_words },
+	{ .name = "BlockDeviceIoStatus", .meta = QMP_ENUM, .words = status_words },
+	{ .name = "BlockdevDetectZeroesOptions", .meta = QMP_ENUM, .words = detect_words },
+	{ .name = "q_obj_BLOCK_IO_ERROR-arg", .members = io_error },
+	{ .name = "__org.roost_BlockIoSuspended", .members = suspended },
+	{ .name = "__org.roost_BlockIoResumed", .members = resumed },
+	{ .name = "__org.roost_BlockIoTimedOut", .members = timed_out },
+	{ .name = "BlockdevCacheInfo", .members = cache_info },
+	{ .name = "ImageInfo", .members = image_members },
+	{ .name = "BlockDeviceInfo", .members = device_info },
+	{ .name = "BlockInfo", .members = block_info },
+	{ .name = "__org.roost_Retrying", .members = retrying },
+	{ .name = "__org.roost_RetryTotals", .members = retry_members },
+	{ .name = "BlockStats", .members = block_stats },
+	{ .name = "BlockDeviceStats", .make = make_stats },
+	{ 0 }
+};
+
+const struct qmp_table qmp_table_block = { .cmds = cmds, .events = events, .types = types };

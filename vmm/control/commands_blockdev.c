@@ -1,0 +1,246 @@
+/*
+ * vmm/control/commands_blockdev.c - QMP commands that change the block graph:
+ * blockdev-add, blockdev-del, block_resize.
+ *
+ * Spec:    QEMU's qapi/block-core.json.
+ * Threads: main loop. A new length is made on a thread of its own, because a
+ *          host file system may take its time over it; the client waits, nobody
+ *          else does.
+ * Missing: blockdev-reopen; medium commands (no device is removable).
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "block/block.h"
+#include "vmm/base/json.h"
+#include "vmm/base/util.h"
+#include "vmm/control/qmp.h"
+#include "vmm/core/vm.h"
+
+extern const struct qmp_table qmp_table_blockdev;
+
+/* ---- nodes come and go ---- */
+
+static int cmd_add(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	return block_node_open(qmp_vm(q)->blocks, args, NULL, e);
+}
+
+struct del_args {
+	char *name;
+};
+
+static const struct prop del_args[] = {
+	PROP_STR(struct del_args, name, "node-name", NULL, "the node",
+		 .flags = PROP_REQUIRED),
+	PROP_END
+};
+
+static int cmd_del(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	struct block_graph *g = qmp_vm(q)->blocks;
+	struct del_args *a = args;
+	struct block_node *n = block_node_find(g, a->name);
+
+	if (n && n->implicit)
+		return err_set(e, -EBUSY, "Node %s is not owned by the monitor: it goes with the "
+			       "node that was given it inline", a->name);
+	return block_node_del(g, a->name, e);
+}
+
+/* ---- length ---- */
+
+struct resize {
+	struct qmp_call *call;
+	struct qmp *q;
+	struct loop *main;
+	struct block_child edge;	/* keeps the node, and the length is ours */
+	uint64_t bytes;
+	int result;
+	pthread_t thread;
+	struct loop_work work;
+	struct resize *next;
+};
+
+struct resize_args {
+	char *device, *node;
+	uint64_t bytes;
+};
+
+static const struct prop resize_args[] = {
+	PROP_STR(struct resize_args, device, "device", NULL, "the drive"),
+	PROP_STR(struct resize_args, node, "node-name", NULL, "the node"),
+	PROP_U64(struct resize_args, bytes, "size", 0, INT64_MAX, 0, "new length",
+		 .unit = "bytes", .flags = PROP_REQUIRED),
+	PROP_END
+};
+
+static struct block_node *find_node(struct qmp *q, const struct resize_args *a, struct err *e)
+{
+	struct block_graph *g = qmp_vm(q)->blocks;
+	struct drive *d = a->device ? drive_find(g, a->device) : NULL;
+	struct block_node *n = d ? d->node : NULL;
+
+	if (!n && a->node)
+		n = block_node_find(g, a->node);
+	if (!n)
+		err_set(e, -ENOENT, "Cannot find device='%.64s' nor node-name='%.64s'",
+			a->device ? a->device : "", a->node ? a->node : "");
+	return n;
+}
+
+static void unlink_resize(struct resize *r)
+{
+	struct resize **p = (struct resize **)qmp_state(r->q, &qmp_table_blockdev);
+
+	while (*p != r)
+		p = &(*p)->next;
+	*p = r->next;
+	pthread_join(r->thread, NULL);
+}
+
+/* Back on the main loop. */
+static void resize_done(struct loop_work *w)
+{
+	struct resize *r = container_of(w, struct resize, work);
+	struct block_node *n = r->edge.node;
+	struct err e = ERR_INIT;
+
+	unlink_resize(r);
+	if (r->result == 0)
+		block_node_resized(n);
+	else if (r->result == -ENOTSUP)
+		err_set(&e, r->result, "node '%s' is a window of fixed size, or its format "
+			"cannot be resized", n->name);
+	else
+		err_sys(&e, r->result, "cannot make node '%s' %" PRIu64 " bytes long", n->name,
+			r->bytes);
+	block_detach(&r->edge);
+	qmp_complete(r->call, NULL, &e);
+	free(r);
+}
+
+static void *resize_thread(void *arg)
+{
+	struct resize *r = arg;
+	struct block_node *n = r->edge.node;
+
+	r->result = n->drv->set_length(n, r->bytes);
+	loop_post(r->main, &r->work);
+	return NULL;
+}
+
+static int start_resize(struct resize *r, struct err *e)
+{
+	int ret = pthread_create(&r->thread, NULL, resize_thread, r);
+	struct resize **list = (struct resize **)qmp_state(r->q, &qmp_table_blockdev);
+
+	if (ret)
+		return err_sys(e, -ret, "no thread for block_resize");
+	pthread_setname_np(r->thread, "resize");
+	r->next = *list;
+	*list = r;
+	r->call = qmp_defer(r->q);
+	return 0;
+}
+
+static int cmd_resize(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	struct resize_args *a = args;
+	struct block_node *n = find_node(q, a, e);
+	struct resize *r;
+	int err;
+
+	if (!n)
+		return -ENOENT;
+	if (!n->drv->set_length)
+		return err_set(e, -ENOTSUP, "node '%s' (%s) cannot be resized", n->name,
+			       n->drv->name);
+	if (n->read_only)
+		return err_set(e, -EROFS, "node '%s' is read-only", n->name);
+	if (a->bytes == 0 || a->bytes % BLOCK_SECTOR)
+		return err_set(e, -EINVAL, "size=%" PRIu64 " is not a positive multiple of %d",
+			       a->bytes, BLOCK_SECTOR);
+	r = xcalloc(1, sizeof(*r));
+	r->q = q;
+	r->main = qmp_vm(q)->main;
+	r->bytes = a->bytes;
+	r->work.cb = resize_done;
+	err = block_attach(&r->edge, n, "block_resize", BLOCK_PERM_RESIZE, BLOCK_PERM_ALL &
+			   ~(uint32_t)BLOCK_PERM_RESIZE, e);
+	if (err == 0)
+		err = start_resize(r, e);
+	if (err) {
+		block_detach(&r->edge);
+		free(r);
+	}
+	return err;
+}
+
+/* The thread looks at the node: it ends before the graph does. */
+static void fini(struct qmp *q)
+{
+	struct resize **list = (struct resize **)qmp_state(q, &qmp_table_blockdev), *r;
+
+	while ((r = *list)) {
+		unlink_resize(r);
+		loop_work_cancel(r->main, &r->work);
+		block_detach(&r->edge);
+		free(r);
+	}
+}
+
+/* ---- tables ---- */
+
+static const struct qmp_cmd cmds[] = {
+	{ .name = "blockdev-add", .help = "make a block node", .arg_type = "BlockdevOptions",
+	  .run = cmd_add },
+	{ .name = "blockdev-del", .help = "remove a block node that nothing uses",
+	  .args = del_args, .args_size = sizeof(struct del_args), .run = cmd_del },
+	{ .name = "block_resize", .help = "change the length of a disk", .args = resize_args,
+	  .args_size = sizeof(struct resize_args), .run = cmd_resize },
+	{ 0 }
+};
+
+static const struct qmp_member options_base[] = {
+	{ "driver", "BlockdevDriver" }, { "*node-name", "str" }, { 0 }
+};
+static const struct qmp_member ref_kinds[] = {
+	{ "definition", "BlockdevOptions" }, { "reference", "str" }, { 0 }
+};
+static const struct qmp_member ref_or_null_kinds[] = {
+	{ "definition", "BlockdevOptions" }, { "reference", "str" }, { "null", "null" }, { 0 }
+};
+
+static void make_drivers(struct qmp *q, json_t *info)
+{
+	for (int i = 0; block_drivers[i]; i++)
+		qmp_schema_word(info, block_drivers[i]->name);
+}
+
+static void make_options(struct qmp *q, json_t *info)
+{
+	qmp_schema_props(q, info, block_node_props);
+	for (int i = 0; block_drivers[i]; i++) {
+		const struct prop *const tables[] = { block_drivers[i]->props, NULL };
+		char *name = xasprintf("BlockdevOptions-%s", block_drivers[i]->name);
+
+		qmp_schema_object(q, name, tables);
+		qmp_schema_variant(q, info, block_drivers[i]->name, name);
+		free(name);
+	}
+}
+
+static const struct qmp_type types[] = {
+	{ .name = "BlockdevDriver", .meta = QMP_ENUM, .make = make_drivers },
+	{ .name = "BlockdevOptions", .members = options_base, .tag = "driver",
+	  .make = make_options },
+	{ .name = "BlockdevRef", .meta = QMP_ALTERNATE, .members = ref_kinds },
+	{ .name = "BlockdevRefOrNull", .meta = QMP_ALTERNATE, .members = ref_or_null_kinds },
+	{ 0 }
+};
+
+const struct qmp_table qmp_table_blockdev = { .cmds = cmds, .types = types, .fini = fini };
