@@ -63,6 +63,9 @@ ASL	:= $(wildcard vmm/arch/$(ARCH)/*.asl vmm/arch/$(ARCH)/*/*.asl)
 OBJDIR	:= $(B)/obj
 GEN	:= $(B)/gen
 LIB	:= $(B)/libroost.a
+SONAME	:= libroost.so.0
+# Sanitizers want their own main program: no shared library there.
+SHLIB	:= $(if $(SAN),,$(B)/$(SONAME))
 LIBOBJ	:= $(patsubst %.c,$(OBJDIR)/%.o,$(filter-out $(MAIN),$(SRC)))
 GENHDR	:= $(patsubst %.asl,$(GEN)/%.aml.h,$(ASL))
 MAINOBJ	:= $(patsubst %.c,$(OBJDIR)/%.o,$(MAIN))
@@ -129,8 +132,10 @@ endif
 
 ALL_CPPFLAGS := -D_GNU_SOURCE -DROOST_VERSION='"$(VERSION)"' \
 	   -I. -Iinclude -I$(GEN) $(PKG_CFLAGS) $(CPPFLAGS)
-ALL_CFLAGS := -std=gnu11 $(OPT) $(DEBUG) $(WARN) $(HARDEN) $(SANFLAGS) -fPIE -pthread \
+ALL_CFLAGS := -std=gnu11 $(OPT) $(DEBUG) $(WARN) $(HARDEN) $(SANFLAGS) -fPIC -fvisibility=hidden \
+	   -pthread \
 	   -ffunction-sections -fdata-sections $(CFLAGS)
+LD	?= ld
 ALL_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack \
 	   $(SANFLAGS) $(LDFLAGS)
 # Criterion finds its tests through their section: no --gc-sections for tests.
@@ -167,7 +172,7 @@ RUN	:= tests/runner
 # --- programs and library ---------------------------------------------------
 
 .PHONY: all
-all: $(LIB) $(ROOST)	## build roost and libroost.a (default)
+all: $(LIB) $(SHLIB) $(ROOST)	## build roost, libroost.a and libroost.so.0 (default)
 	@:
 
 $(B)/roost: $(MAINOBJ) $(LIB) $(B)/.members
@@ -178,6 +183,21 @@ $(LIB): $(LIBOBJ) $(B)/.members
 	$(call say,AR)
 	$(Q)rm -f $@
 	$(Q)$(AR) rcs $@ $(LIBOBJ)
+
+$(B)/$(SONAME): $(LIB) include/roost.map
+	$(call say,LINK)
+	$(Q)$(CC) $(ALL_CFLAGS) -shared -pthread -Wl,-soname,$(SONAME) -Wl,-z,relro,-z,now,-z,noexecstack \
+		-Wl,--version-script=include/roost.map -Wl,--no-undefined $(GC) $(LDFLAGS) -o $@ \
+		-Wl,--whole-archive $(LIB) -Wl,--no-whole-archive $(PKG_LIBS)
+
+# For others: one object whose only global names are those of roost.h.
+$(B)/public/libroost.a: $(LIB)
+	$(call say,AR)
+	@mkdir -p $(@D)
+	$(Q)$(LD) -r -o $(@D)/roost.o --whole-archive $<
+	$(Q)$(OBJCOPY) --localize-hidden $(@D)/roost.o
+	$(Q)rm -f $@
+	$(Q)$(AR) rcs $@ $(@D)/roost.o
 
 $(OBJDIR)/%.o: %.c $(B)/.flags | $(GENHDR)
 	$(call say,CC)
@@ -397,9 +417,11 @@ MAN	:= $(firstword $(wildcard docs/roost.1))
 COMP	:= $(firstword $(wildcard docs/roost.bash))
 
 .PHONY: install
-install: all $(B)/roost.pc	## install below DESTDIR and prefix
+install: all $(B)/public/libroost.a $(B)/roost.pc	## install below DESTDIR and prefix
 	$(if $(ROOST),$(INSTALL) -D -m 755 $(B)/roost $(DESTDIR)$(bindir)/roost)
-	$(INSTALL) -D -m 644 $(LIB) $(DESTDIR)$(libdir)/libroost.a
+	$(INSTALL) -D -m 644 $(B)/public/libroost.a $(DESTDIR)$(libdir)/libroost.a
+	$(if $(SHLIB),$(INSTALL) -D -m 755 $(SHLIB) $(DESTDIR)$(libdir)/$(SONAME))
+	$(if $(SHLIB),ln -sf $(SONAME) $(DESTDIR)$(libdir)/libroost.so)
 	$(if $(wildcard include/roost.h),$(INSTALL) -D -m 644 include/roost.h $(DESTDIR)$(includedir)/roost.h)
 	$(INSTALL) -D -m 644 $(B)/roost.pc $(DESTDIR)$(libdir)/pkgconfig/roost.pc
 	$(if $(MAN),$(INSTALL) -D -m 644 $(MAN) $(DESTDIR)$(mandir)/man1/roost.1)
@@ -408,6 +430,7 @@ install: all $(B)/roost.pc	## install below DESTDIR and prefix
 .PHONY: uninstall
 uninstall:		## remove what install put there
 	rm -f $(DESTDIR)$(bindir)/roost $(DESTDIR)$(libdir)/libroost.a \
+		$(DESTDIR)$(libdir)/libroost.so $(DESTDIR)$(libdir)/$(SONAME) \
 		$(DESTDIR)$(includedir)/roost.h $(DESTDIR)$(libdir)/pkgconfig/roost.pc \
 		$(DESTDIR)$(mandir)/man1/roost.1 $(DESTDIR)$(compdir)/roost
 

@@ -252,6 +252,9 @@ int block_node_open(struct block_graph *g, const json_t *args,
 /* blockdev-del: refused while the node has users. */
 int block_node_del(struct block_graph *g, const char *name, struct err *e);
 struct block_node *block_node_find(struct block_graph *g, const char *name);
+/* The node on top of the disk that people call @name: a drive's id, a node-name,
+ * or the id or path of the device that has it. NULL: none. Main loop. */
+struct block_node *block_disk_find(struct block_graph *g, const char *name);
 void block_node_each(struct block_graph *g, void (*fn)(struct block_node *, void *), void *arg);
 
 /* Bytes that the file below @n takes on the host, -1: unknown. Does not wait for

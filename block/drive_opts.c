@@ -3,7 +3,7 @@
  *
  * Spec:    QEMU's -drive (docs/system/invocation, qemu-options).
  * Threads: main loop.
- * Missing: formats other than raw and qcow2, snapshot=on, media=cdrom, throttling.*.
+ * Missing: formats other than raw and qcow2, media=cdrom, throttling.*.
  */
 #include <assert.h>
 #include <errno.h>
@@ -81,7 +81,8 @@ const struct prop drive_props[] = {
 	    "what the guest's discards do: nothing, or give the space back"),
 	OPT(ENUM, detect_zeroes, "detect-zeroes", detect_words, 0,
 	    "turn writes of zeroes into write-zeroes requests"),
-	OPT(BOOL, snapshot, "snapshot", false, "off; on is not supported"),
+	OPT(BOOL, snapshot, "snapshot", false,
+	    "keep what the guest writes in memory only, 256 MiB at most; the file is not changed"),
 	OPT(BOOL, copy_on_read, "copy-on-read", false, "off; on is not supported"),
 	OPT(ONOFFAUTO, locking, "file.locking", PROP_AUTO,
 	    "lock the file against other programs; auto: where the file system can"),
@@ -122,8 +123,6 @@ static int check_opts(const struct drive_opts *o, struct err *e)
 	if (o->media)
 		return err_set(e, -ENOTSUP, "media=cdrom is not supported; give the image as a "
 			       "read-only disk with readonly=on");
-	if (o->snapshot)
-		return err_set(e, -ENOTSUP, "snapshot=on is not supported; copy the image first");
 	if (o->copy_on_read)
 		return err_set(e, -ENOTSUP, "copy-on-read=on is not supported");
 	if (o->format && strcmp(o->format, "raw") && strcmp(o->format, "qcow2"))
@@ -165,6 +164,21 @@ static void put_bool(json_t *o, const char *key, bool v)
 	json_object_set_new(o, key, json_boolean(v));
 }
 
+/* snapshot=on: @image is only read, with a node above it that keeps writes. */
+static json_t *memcow_args(const struct drive_opts *o, json_t *image)
+{
+	json_t *top = json_object();
+
+	json_put_str(top, "driver", "memcow");
+	put_bool(top, "read-only", o->read_only);
+	json_put_str(top, "detect-zeroes", detect_words[o->detect_zeroes]);
+	json_put_str(top, "discard", o->discard >= 2 ? "unmap" : "ignore");
+	put_bool(image, "read-only", true);
+	json_put_str(image, "detect-zeroes", "off");
+	json_object_set_new(top, "file", image);
+	return top;
+}
+
 /* The options as blockdev-add would have them. */
 static json_t *node_args(const struct drive_opts *o)
 {
@@ -194,7 +208,7 @@ static json_t *node_args(const struct drive_opts *o)
 		json_object_set_new(raw, "size", json_integer((json_int_t)o->size));
 	}
 	json_object_set_new(raw, "file", file);
-	return raw;
+	return o->snapshot ? memcow_args(o, raw) : raw;
 }
 
 static struct drive *drive_at(struct block_graph *g, int iface, int index)

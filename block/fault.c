@@ -455,20 +455,6 @@ bool fault_cancel(struct block_req *r)
 
 /* ---- the main loop's side ---- */
 
-static struct block_node *find_target(struct block_graph *g, const char *name, struct err *e)
-{
-	struct drive *d = drive_find(g, name);
-	struct block_node *n = d ? d->node : block_node_find(g, name);
-
-	for (d = g->drives; d && !n; d = d->next)
-		if (d->owner && strcmp(d->owner, name) == 0)
-			n = d->node;
-	if (!n)
-		err_set(e, -ENOENT, "drive=%.64s: there is no drive, node or disk device of that "
-			"name", name);
-	return n;
-}
-
 static struct fault *find_rule(struct block_graph *g, const char *id, struct block_node **n)
 {
 	for (*n = g->nodes; *n; *n = (*n)->next)
@@ -491,9 +477,12 @@ int block_fault_add(struct block_graph *g, const json_t *args, struct err *e)
 		return err_set(e, -EINVAL, "a fault needs id=");
 	if (find_rule(g, id, &n))
 		return err_set(e, -EEXIST, "the id is taken by another fault; choose another");
-	n = drive ? find_target(g, drive, e) : NULL;
-	if (!n)
+	if (!drive)
 		return err_set(e, -EINVAL, "drive= is missing: the disk to break");
+	n = block_disk_find(g, drive);
+	if (!n)
+		return err_set(e, -ENOENT, "drive=%.64s: there is no drive, node or disk device "
+			       "of that name", drive);
 	f = xcalloc(1, sizeof(*f));
 	f->id = xstrdup(id);
 	prop_defaults(tables, &f->o);

@@ -24,7 +24,7 @@
 
 const struct block_driver *const block_drivers[] = {
 	&block_driver_file, &block_driver_host_device, &block_driver_raw, &block_driver_qcow2,
-	&block_driver_fault, NULL
+	&block_driver_fault, &block_driver_memcow, NULL
 };
 
 /* What QEMU has and this build has not: said so rather than "unknown". */
@@ -107,6 +107,17 @@ struct block_node *block_node_find(struct block_graph *g, const char *name)
 		if (strcmp(n->name, name) == 0)
 			return n;
 	return NULL;
+}
+
+struct block_node *block_disk_find(struct block_graph *g, const char *name)
+{
+	struct drive *d = drive_find(g, name);
+	struct block_node *n = d ? d->node : block_node_find(g, name);
+
+	for (d = g->drives; d && !n; d = d->next)
+		if (d->owner && strcmp(d->owner, name) == 0)
+			n = d->node;
+	return n;
 }
 
 void block_node_each(struct block_graph *g, void (*fn)(struct block_node *, void *), void *arg)

@@ -47,6 +47,7 @@ extern const struct block_driver block_driver_host_device;
 extern const struct block_driver block_driver_raw;
 extern const struct block_driver block_driver_qcow2;
 extern const struct block_driver block_driver_fault;
+extern const struct block_driver block_driver_memcow;
 
 /* block_submit() after the node's faults. */
 void block_submit_now(struct block_node *n, struct block_req *r);

@@ -351,6 +351,13 @@ void char_set_escape(struct char_set *s, void (*cb)(char key, void *arg), void *
 	s->escape_arg = arg;
 }
 
+void char_set_tap(struct chardev *c, struct char_tap *tap)
+{
+	pthread_mutex_lock(&c->lock);
+	c->tap = tap;
+	pthread_mutex_unlock(&c->lock);
+}
+
 void char_stall(struct chardev *c, bool in, bool out)
 {
 	c->stall_in = in;

@@ -41,6 +41,15 @@ struct char_front {
 	pthread_mutex_t *lock;
 };
 
+/* Somebody in this process beside the back end, whatever that is. */
+struct char_tap {
+	/* A copy of output that was taken; any thread, the chardev's lock held:
+	 * it must only copy. */
+	void (*output)(struct char_tap *t, const void *buf, size_t len);
+	/* The front end may take input: char_deliver(). Loop. */
+	void (*accept)(struct char_tap *t);
+};
+
 struct char_driver {
 	const char *name;	/* "stdio", "pty", "file", "socket", … */
 	const char *help;
@@ -101,6 +110,11 @@ ssize_t char_ringbuf_read(struct chardev *c, void *buf, size_t len, struct err *
 ssize_t char_ringbuf_write(struct chardev *c, const void *buf, size_t len, struct err *e);
 /* The front end has room again: resume can_read/read. Any thread. */
 void char_accept_input(struct chardev *c);
+/* At most one; NULL takes it away, and then it is not called any more. Loop. */
+void char_set_tap(struct chardev *c, struct char_tap *tap);
+/* Type at the front end: the first bytes of @buf, as many as it takes, which
+ * leave @buf. Loop. */
+void char_deliver(struct chardev *c, uint8_t *buf, size_t *len);
 /* Turn the loop until every server with wait=on has its client. 0, or -EINTR
  * when loop_quit() was called meanwhile. Before the VM starts. */
 int char_wait(struct char_set *s, struct err *e);

@@ -200,6 +200,8 @@ void char_in_work(struct loop_work *w)
 	if (c->announce && c->open)
 		char_send_event(c, CHAR_OPENED);
 	c->announce = false;
+	if (c->tap)
+		c->tap->accept(c->tap);
 	if (c->drv->accept) {
 		c->drv->accept(c);
 		return;

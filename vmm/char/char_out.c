@@ -135,6 +135,8 @@ size_t char_write(struct chardev *c, const void *buf, size_t len)
 		char_ring_put(&c->out, buf, n);
 	else if (n && c->replay)
 		ring_put_over(&c->out, buf, n);
+	if (n && c->tap)
+		c->tap->output(c->tap, buf, n);
 	if (n < len)
 		c->starved = true;
 	post = has_sink(c) || c->pump_on || logged;

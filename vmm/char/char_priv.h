@@ -63,6 +63,7 @@ struct chardev {
 	bool starved;		/* a write was short: writable() is owed */
 	uint16_t cols, rows;	/* the peer's window, 0: not known */
 	bool stall_out;		/* no write is taken, on purpose */
+	struct char_tap *tap;
 
 	/* set-up */
 	uint64_t replay;	/* driver: bytes shown to a peer that comes */
@@ -134,9 +135,6 @@ void char_rewatch(struct chardev *c);
 
 /* Bytes the front end takes now. */
 size_t char_front_room(struct chardev *c);
-/* Hand over what the front end takes of @buf's *len bytes; the rest moves to
- * the front. */
-void char_deliver(struct chardev *c, uint8_t *buf, size_t *len);
 void char_in_work(struct loop_work *w);
 void char_in_watch(struct loop_fd *w, uint32_t revents);
 void char_out_watch(struct loop_fd *w, uint32_t revents);

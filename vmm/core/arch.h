@@ -41,6 +41,12 @@ int arch_inject_nmi(struct vm *vm, struct err *e);
 /* Registers of a parked vCPU, lines of text the caller frees. */
 char *arch_vcpu_registers(const struct vcpu *v);
 
+/* Registers of a parked vCPU by number; names are the architecture's, NULL
+ * after the last one. */
+const char *arch_register_name(unsigned int i);
+int arch_register_read(struct vcpu *v, unsigned int i, uint64_t *value, struct err *e);
+int arch_register_write(struct vcpu *v, unsigned int i, uint64_t value, struct err *e);
+
 /* For an ELF core: machine (EM_*), and a note with the registers of a parked
  * vCPU as the kernel's own cores have them. Returns the length; @buf NULL: only
  * that. */
