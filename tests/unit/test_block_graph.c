@@ -69,7 +69,6 @@ Test(block_graph, test_drive_bad_options_are_refused_with_a_sentence)
 	refuse_drive("file=%s/a.raw,format=raw,if=ide,id=d0", -ENOTSUP, "if=virtio");
 	refuse_drive("file=%s/a.raw,format=raw,if=usb,id=d0", -EINVAL, "none|virtio|pflash");
 	refuse_drive("file=%s/a.raw,format=raw,media=cdrom,id=d0", -ENOTSUP, "media=cdrom");
-	refuse_drive("file=%s/a.raw,format=raw,snapshot=on,id=d0", -ENOTSUP, "snapshot=on");
 	refuse_drive("file=%s/a.raw,format=raw,cahce=none,id=d0", -EINVAL, "'cache'");
 	refuse_drive("file=%s/a.raw,format=raw,cache=fast,id=d0", -EINVAL, "writeback|none");
 	refuse_drive("file=%s/a.raw,format=raw,werror=again,id=d0", -EINVAL, "report|ignore");
