@@ -5,11 +5,11 @@
 # An emulated host has one CPU (see lab): where this machine has more, and the
 # memory, two hosts share the tests.
 set -euo pipefail
+ROOST=$(readlink -e "${1:?usage: check-guest.sh ROOST}")
+export ROOST
 cd "$(dirname "$0")"
 # shellcheck source=tests/lab/common.sh
 . ./common.sh
-ROOST=$(readlink -f "${1:?usage: check-guest.sh ROOST}")
-export ROOST
 
 HOST_MIB=8192	# what a host with the largest guest takes
 free_mib=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
