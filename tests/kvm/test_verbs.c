@@ -314,6 +314,7 @@ static void try_all_verbs(const char *name, void (*answer)(int fd))
 	static const char *const lines[] = {
 		"pause %s", "resume %s", "reset %s", "stop %s", "events %s", "disks %s",
 		"monitor %s", "attach %s virtio-rng-pci", "detach %s d0",
+		"topology %s",
 	};
 	pid_t child = impostor(name, answer);
 	char line[100];

@@ -146,7 +146,7 @@ struct dev {
 	int stage;			/* how far creation got; core only */
 	bool resetting;
 	bool hotplugged;		/* added by dev_plug() */
-	struct plug *plug;		/* plug.c; NULL: cannot come or go */
+	struct plug *plug;		/* plug.c; owned */
 	struct dev *next;		/* vm's list, creation order; main loop */
 	struct dev_bus *parent;		/* dev_bus.h; NULL: sits on no device */
 	struct dev *sibling;		/* the next on that bus */
@@ -209,6 +209,8 @@ void dev_unplug_answer(struct dev *d, bool granted);
 void dev_plug_taken(struct dev *d);
 /* The state of @d as QMP shows it: never EMPTY or EJECTED. Main loop. */
 enum dev_plug_state dev_plug_state(const struct dev *d);
+/* Is its removal under way? Main loop. */
+bool dev_is_leaving(const struct dev *d);
 const char *dev_plug_state_name(enum dev_plug_state s);	/* "unplug-requested", … */
 /* QEMU's object path of @d: /machine/peripheral/ID, or
  * /machine/peripheral-anon/PATH without an id; the caller frees it. */

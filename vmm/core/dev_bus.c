@@ -92,6 +92,9 @@ int dev_bus_join(struct dev *d, const char *type, const char *name, struct err *
 			break;
 	if (!b)
 		return no_bus(d, type, name, e);
+	if (dev_is_leaving(b->owner))
+		return err_set(e, -EBUSY, "%s: bus=%s: '%s' is being unplugged", d->path, b->name,
+			       b->owner->path);
 	for (at = &b->child; *at; at = &(*at)->sibling)
 		;
 	*at = d;

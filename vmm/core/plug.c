@@ -11,6 +11,7 @@
  *	destroy	in a later turn of the loop, because what ended the reset may
  *		have left work of the device's in this one
  *	tell	DEVICE_DELETED; id and place have been free since the last step
+ * With a controller leaves what sits on it, with a function its whole slot.
  * From hide to tell each of them counts as a pending reset, so that a reset of
  * the machine and the end of the VM wait for it.
  */
@@ -23,6 +24,7 @@
 
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
+#include "vmm/core/dev_bus.h"
 #include "vmm/core/vm.h"
 
 #define QOM_DEVICES	"/machine/peripheral/"
@@ -41,8 +43,10 @@ struct plug {
 	bool asked;			/* the guest was, and has not answered */
 	uint64_t timeout_ns;
 	struct loop_timer timer;
-	/* while it leaves; the group's, at the one that stands for it */
-	struct plug *lead;		/* NULL: it does not */
+	/* while it leaves */
+	struct plug *lead;		/* whom it leaves with; NULL: it stays */
+	bool is_ready;			/* its reset has ended */
+	/* of all that leave together, at the lead */
 	int members, ready;
 	bool surprise;
 	bool late;			/* remove_work was put off by one turn */
@@ -69,7 +73,7 @@ const char *dev_plug_state_name(enum dev_plug_state s)
 
 enum dev_plug_state dev_plug_state(const struct dev *d)
 {
-	return d->plug ? d->plug->state : DEV_PLUG_PRESENT;
+	return d->plug->state;
 }
 
 char *dev_qom_path(const struct dev *d)
@@ -148,28 +152,57 @@ static void state_set(struct dev *d, enum dev_plug_state s)
 
 /* ---- leaving ---- */
 
+/* All that leave with @lead, in the order of creation; the caller frees it. */
+static struct dev **leavers(const struct plug *lead)
+{
+	struct dev **list = xcalloc((size_t)lead->members, sizeof(struct dev *)), *d;
+	int n = 0;
+
+	for (d = lead->dev->vm->devs; d; d = d->next)
+		if (d->plug->lead == lead)
+			list[n++] = d;
+	assert(n == lead->members);
+	return list;
+}
+
+/* Children go before their parents, which are older. */
+static json_t *destroy_all(struct dev **list, int n, const struct dev *lead)
+{
+	json_t *deleted = json_array(), *last = json_object(), *o;
+
+	put_name(last, lead);
+	while (n-- > 0) {
+		if (list[n] != lead) {
+			o = json_object();
+			put_name(o, list[n]);
+			json_array_append_new(deleted, o);
+		}
+		dev_destroy(list[n]);
+	}
+	json_array_append_new(deleted, last);
+	return deleted;
+}
+
 static void leave_finish(struct plug *lead)
 {
 	enum dev_plug_state end = lead->surprise ? DEV_PLUG_SURPRISE : DEV_PLUG_EJECTED;
-	struct dev *list[DEV_GROUP_MAX];
-	json_t *deleted[DEV_GROUP_MAX], *state;
+	struct dev **list = leavers(lead);
+	json_t *deleted, *state, *o;
 	struct vm *vm = lead->dev->vm;
-	int i, n = group_of(lead->dev, list);
+	int n = lead->members;
+	size_t i;
 
-	assert(n == lead->members);
 	state_note(lead->dev, end);
 	state = state_data(lead->dev, end);
-	for (i = n; i-- > 0;) {		/* the one that stands for all goes last */
-		deleted[i] = json_object();
-		put_name(deleted[i], list[i]);
-		dev_destroy(list[i]);
-	}
+	deleted = destroy_all(list, n, lead->dev);
+	free(list);
 	if (atomic_load(&vm->state) == VM_PRELAUNCH)
 		vm->booted = false;	/* as in dev_plug() */
-	for (i = n; i-- > 0;)
-		vm_event(vm, "DEVICE_DELETED", deleted[i]);
+	json_array_foreach(deleted, i, o)
+		vm_event(vm, "DEVICE_DELETED", json_incref(o));
+	json_decref(deleted);
 	state_event(vm, state);
-	for (i = 0; i < n; i++)
+	while (n-- > 0)
 		vm_reset_drop(vm);
 }
 
@@ -191,39 +224,83 @@ static void member_ready(struct plug *p)
 {
 	struct plug *lead = p->lead;
 
+	p->is_ready = true;
 	if (++lead->ready == lead->members)
 		loop_post(lead->dev->vm->main, &lead->remove_work);
 }
 
 bool plug_reset_done(struct dev *d)
 {
-	if (!d->plug || !d->plug->lead)
+	if (!d->plug->lead)
 		return false;
 	member_ready(d->plug);
 	return true;
 }
 
-static void leave(struct dev *d, bool surprise)
+bool dev_is_leaving(const struct dev *d)
+{
+	return d->plug->lead;
+}
+
+/* @d leaves with @lead, also when it was leaving by itself already. */
+static void join(struct dev *d, struct plug *lead)
+{
+	struct plug *p = d->plug;
+
+	if (p->lead == p)
+		loop_work_cancel(d->vm->main, &p->remove_work);
+	p->lead = lead;
+	lead->members++;
+	lead->ready += p->is_ready;
+	p->asked = false;
+	loop_timer_cancel(&p->timer);
+}
+
+/* The group, and what sits on its devices, which is younger. */
+static void join_all(struct plug *lead)
+{
+	struct dev *list[DEV_GROUP_MAX], *d;
+	int i, n = group_of(lead->dev, list);
+
+	for (i = 0; i < n; i++)
+		join(list[i], lead);
+	for (d = lead->dev->vm->devs; d; d = d->next)
+		if (d->parent && d->parent->owner->plug->lead == lead && d->plug->lead != lead)
+			join(d, lead);
+}
+
+static void hide(struct dev *d)
 {
 	const struct dev_plug_ops *ops = dev_type_plug(d->type);
-	struct dev *list[DEV_GROUP_MAX];
-	struct vm *vm = d->vm;
-	int i, n = group_of(d, list);
 
-	d->plug->asked = false;
-	loop_timer_cancel(&d->plug->timer);
+	if (ops)
+		ops->hide(d);
+}
+
+static void leave(struct dev *d, bool surprise)
+{
+	struct vm *vm = d->vm;
+	struct dev **list;
+	int i;
+
 	d->plug->surprise = surprise;
-	d->plug->members = n;
-	for (i = n; i-- > 0;) {
-		list[i]->plug->lead = d->plug;
-		ops->hide(list[i]);
-	}
-	for (i = 0; i < n; i++) {
-		if (dev_reset(list[i]) != 0)
+	join_all(d->plug);
+	list = leavers(d->plug);
+	/* Function 0 last: with it the slot's link goes down. */
+	for (i = d->plug->members; i-- > 0;)
+		if (list[i] != d)
+			hide(list[i]);
+	hide(d);
+	for (i = 0; i < d->plug->members; i++) {
+		if (list[i]->plug->is_ready || dev_reset(list[i]) != 0)
 			continue;	/* counted already */
 		vm->resets_pending++;
 		member_ready(list[i]->plug);
 	}
+	/* All were ready before they came together. */
+	if (d->plug->ready == d->plug->members)
+		loop_post(vm->main, &d->plug->remove_work);
+	free(list);
 }
 
 /* ---- asking the guest ---- */
@@ -281,8 +358,6 @@ static void answer_cb(struct loop_work *w)
 
 static void answer(struct dev *d, enum answer a)
 {
-	if (!d->plug)
-		return;
 	atomic_fetch_or(&d->plug->answers, a);
 	loop_post(d->vm->main, &d->plug->answer_work);
 }
@@ -382,8 +457,6 @@ bool plug_at_reset(struct vm *vm)
 	struct dev *d;
 
 	for (d = vm->devs; d; d = d->next) {
-		if (!d->plug)
-			continue;
 		if (d->plug->state == DEV_PLUG_PLUGGING)
 			state_note(d, DEV_PLUG_PRESENT);	/* firmware finds it */
 		if (!d->plug->asked)
@@ -399,11 +472,8 @@ bool plug_at_reset(struct vm *vm)
 
 void plug_init(struct dev *d)
 {
-	struct plug *p;
+	struct plug *p = xcalloc(1, sizeof(*p));
 
-	if (!dev_type_plug(d->type) || (d->type->flags & (DEV_NO_HOTPLUG | DEV_BUILTIN)))
-		return;
-	p = xcalloc(1, sizeof(*p));
 	p->dev = d;
 	p->state = DEV_PLUG_PRESENT;
 	p->answer_work.cb = answer_cb;
@@ -416,8 +486,6 @@ void plug_free(struct dev *d)
 {
 	struct plug *p = d->plug;
 
-	if (!p)
-		return;
 	loop_timer_cancel(&p->timer);
 	loop_work_cancel(d->vm->main, &p->answer_work);
 	loop_work_cancel(d->vm->main, &p->remove_work);

@@ -35,6 +35,8 @@ const struct verb verbs[] = {
 	  "taken unless bus= names one." },
 	{ "detach", "NAME ID", 2, 2, verb_stop_opts, verb_detach,
 	  "unplug a device from a running VM", NULL },
+	{ "topology", "NAME", 1, 1, verb_json_opts, verb_topology,
+	  "draw a VM's PCI tree with its free ports", NULL },
 	{ "stop", "NAME", 1, 1, verb_stop_opts, verb_stop,
 	  "press the power button and wait for the guest to be off", NULL },
 	{ "kill", "NAME", 1, 1, NULL, verb_kill, "end a VM at once",
