@@ -108,6 +108,14 @@ struct block_susp {
 	struct block_req *prev, *next;
 };
 
+/* A request in flight on a drive with io_timeout (retry_stall.c). Its lock. */
+struct block_fly {
+	bool on;			/* r->loop: is in the list */
+	bool stalled;			/* for longer than io_timeout */
+	uint64_t since_ns;
+	struct block_req *prev, *next;
+};
+
 struct block_susp_list {
 	struct block_req *head, *tail;	/* in the order of submission */
 };
@@ -152,6 +160,8 @@ struct block_req {
 	struct block_span span;
 	struct block_req *next;		/* in a flush batch */
 	struct block_susp susp;
+	struct block_fly fly;
+	struct loop_timer timer;	/* of a node that delays */
 	struct block_frame *frames;	/* innermost first; empty at rest */
 	struct fault_hold *held;	/* late on purpose */
 };
@@ -303,6 +313,7 @@ struct drive_event {
 	uint64_t ms;			/* RESUMED, TIMED_OUT: how long it took */
 	uint64_t since_ms;		/* wall clock, when the suspension began */
 	bool cancelled;			/* RESUMED: by a reset, nothing succeeded */
+	bool stalled;			/* the host does not answer, io_timeout */
 };
 
 #define RETRY_ERRNO_WORDS 3		/* bits of errno 0 to 191 */
@@ -343,6 +354,20 @@ struct drive_retry {
 	uint32_t expired_untold;
 };
 
+/* State of retry_stall.c. */
+struct drive_stall {
+	_Atomic uint64_t limit_ns;	/* io_timeout; 0: off */
+	pthread_mutex_t lock;
+	struct block_req *head, *tail;	/* in flight, oldest first */
+	bool ticking;
+	uint32_t stalled;		/* of them, for too long */
+	uint64_t total;
+	uint64_t begun_ns, begun_wall_ms;	/* 0: none stalled */
+	enum block_op op;
+	struct loop_timer timer;	/* main loop */
+	struct loop_work work;
+};
+
 struct drive {
 	char *id;			/* -drive id=; "": a node opened by its name */
 	char *owner;			/* device path, NULL: free */
@@ -366,6 +391,7 @@ struct drive {
 	pthread_mutex_t lock;		/* of all suspended requests */
 	struct block_susp_list stopped;	/* wait for drive_resume() */
 	struct drive_retry retry;
+	struct drive_stall stall;
 	struct log_limit errors;
 	char *user;			/* text of root.user */
 	struct drive *next;

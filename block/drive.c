@@ -162,6 +162,8 @@ static void drive_ended(struct block_req *r, int ret)
 {
 	struct drive *d = r->drive;
 
+	if (__builtin_expect(r->fly.on, 0))
+		stall_leave(d, r);
 	if (__builtin_expect(ret || r->susp.state, 0)) {
 		ended_slowly(d, r, ret);
 		return;
@@ -204,6 +206,8 @@ void drive_issue(struct drive *d, struct block_req *r)
 	     atomic_load_explicit(&d->retry.fua, memory_order_relaxed)))
 		r->now.flags |= BLOCK_FUA;
 	r->ended = drive_ended;
+	if (__builtin_expect(atomic_load_explicit(&d->stall.limit_ns, memory_order_relaxed) != 0, 0))
+		stall_enter(d, r);
 	if (r->bytes == 0 && r->op != BLOCK_FLUSH)
 		block_done_later(r, 0);
 	else

@@ -45,6 +45,7 @@ int drive_check_size(const struct block_node *n, struct err *e);
 extern const struct block_driver block_driver_file;
 extern const struct block_driver block_driver_host_device;
 extern const struct block_driver block_driver_raw;
+extern const struct block_driver block_driver_null_co;
 extern const struct block_driver block_driver_qcow2;
 extern const struct block_driver block_driver_fault;
 extern const struct block_driver block_driver_memcow;

@@ -16,6 +16,7 @@ struct retry_opts {
 	int then;			/* index into retry_then_words */
 	char *on;
 	bool probe;
+	int64_t io_timeout;		/* ms */
 };
 
 extern const char *const retry_policy_words[];	/* by enum drive_policy */
@@ -41,7 +42,10 @@ extern const char *const retry_then_words[];	/* by enum drive_policy, to ENOSPC 
 		 "EIO+ETIMEDOUT; others go to retry-then", .flags = PROP_RUNTIME),	\
 	PROP_BOOL(st, f.probe, "retry_probe", true,					\
 		  "after a round that failed as a whole try one request first",		\
-		  .flags = PROP_RUNTIME)
+		  .flags = PROP_RUNTIME),						\
+	PROP_I64(st, f.io_timeout, "io_timeout", 0, INT64_MAX, 0,			\
+		 "tell when the host does not answer a request for so long; 0: never",	\
+		 .unit = "ms", .flags = PROP_RUNTIME)
 
 /*
  * Check @o and make it the drive's. @given: JSON object of the options that
@@ -70,7 +74,21 @@ struct drive_retry_info {
 };
 struct drive_retry_info drive_retry_info(struct drive *d);
 
+struct drive_stall_info {
+	uint32_t stalled;		/* requests not answered for io_timeout, now */
+	uint64_t since_ms;		/* wall clock; 0: none */
+	uint64_t total;
+};
+struct drive_stall_info drive_stall_info(struct drive *d);
+
 /* ---- for drive.c and drive_open.c ---- */
+
+/* retry_stall.c: a request goes to the nodes, and is back. On r->loop. */
+void stall_enter(struct drive *d, struct block_req *r);
+void stall_leave(struct drive *d, struct block_req *r);
+void stall_set(struct drive *d, uint64_t limit_ns);
+void stall_init(struct drive *d);
+void stall_quiet(struct drive *d);	/* nothing is in flight */
 
 void retry_init(struct drive *d);
 /* The node or the policy changed: do writes have to be durable one by one? */

@@ -150,6 +150,8 @@ int retry_set(struct drive *d, const struct retry_opts *o, const json_t *given,
 		atomic_store(&t->timeout_ns, to_ns(o->timeout));
 	if (stated(given, "retry-then"))
 		atomic_store(&t->then, o->then);
+	if (stated(given, "io_timeout"))
+		stall_set(d, to_ns(o->io_timeout));
 	if (stated(given, "retry_probe"))
 		atomic_store(&t->probe, o->probe);
 	for (int i = 0; i < RETRY_ERRNO_WORDS && stated(given, "retry_on"); i++)

@@ -106,6 +106,8 @@ static void on_event(struct drive *d, const struct drive_event *ev)
 		put(o, "since", ev->since_ms);
 		put(o, "requests", ev->requests);
 	}
+	if (ev->kind == DRIVE_EV_RESUMED || ev->kind == DRIVE_EV_SUSPENDED)
+		json_object_set_new(o, "stalled", json_boolean(ev->stalled));
 	if (ev->kind == DRIVE_EV_RESUMED) {
 		put(o, "retries", ev->retries);
 		json_object_set_new(o, "cancelled", json_boolean(ev->cancelled));

@@ -4,8 +4,7 @@
  * Spec:    virtio 1.3 s5.2.
  * Threads: the request path runs on each queue's loop, without locks;
  *          configuration on vCPU threads under the device lock.
- * Missing: several I/O threads for one disk; lifetime, secure erase and zoned
- *          commands (UNSUPP).
+ * Missing: lifetime, secure erase and zoned commands (UNSUPP).
  *
  * A request is a chain: 16 bytes of header, then data, then one status byte,
  * split over descriptors as the driver likes (s2.7.4). It is never copied: the
@@ -26,10 +25,10 @@
 #include "block/block.h"
 #include "block/retry.h"
 #include "devices/drive_guard.h"
+#include "devices/virtio/queue_map.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/base/util.h"
 #include "vmm/core/vm.h"
-#include "vmm/loop/iothread.h"
 
 TRACE_DEFINE(virtio_blk_request);
 TRACE_DEFINE(virtio_blk_done);
@@ -44,6 +43,7 @@ struct virtio_blk {
 	struct virtio_dev v;		/* first */
 	/* properties */
 	char *drive_name, *iothread, *serial;
+	json_t *vq_mapping;
 	uint16_t num_queues, queue_size;
 	uint32_t logical, physical;	/* bytes; 0: from the drive */
 	uint32_t min_io, opt_io;	/* bytes */
@@ -79,6 +79,9 @@ static const struct prop blk_props[] = {
 		  "the drive or block node that holds the data", .flags = PROP_REQUIRED),
 	PROP_LINK(struct virtio_blk, iothread, "iothread", "iothread",
 		  "I/O thread that serves the disk; default: the main loop"),
+	PROP_JSON(struct virtio_blk, vq_mapping, "iothread-vq-mapping",
+		  "several I/O threads: a list of {\"iothread\": ID, \"vqs\": [queue, ...]}; "
+		  "without vqs the queues go round"),
 	PROP_U16(struct virtio_blk, num_queues, "num-queues", 1, QUEUES_AUTO, QUEUES_AUTO,
 		 "request queues; 65535: one per vCPU", .flags = PROP_GUEST),
 	PROP_U16(struct virtio_blk, queue_size, "queue-size", 4, VIRTQ_SIZE_MAX, 256,
@@ -564,30 +567,16 @@ static int blk_open(struct virtio_blk *b, struct err *e)
 	return 0;
 }
 
-static int blk_find_loop(struct virtio_blk *b, struct loop **loop, struct err *e)
-{
-	struct iothread *t;
-
-	if (!b->iothread)
-		return 0;
-	t = vm_iothread_find(b->v.pci.dev.vm, b->iothread);
-	if (!t)
-		return err_set(e, -ENOENT, "%s: there is no iothread '%s'; add -object "
-			       "iothread,id=%s", b->v.pci.dev.path, b->iothread, b->iothread);
-	*loop = iothread_loop(t);
-	return 0;
-}
-
 static int blk_init(struct dev *d, struct err *e)
 {
 	struct virtio_blk *b = DEV_OF(d, struct virtio_blk);
-	struct loop *loop = NULL;
+	struct loop *loops[VIRTIO_QUEUES_MAX];
 	uint16_t i;
 	int ret;
 
 	ret = blk_check(b, e);
 	if (ret == 0)
-		ret = blk_find_loop(b, &loop, e);
+		ret = queue_map(d, b->iothread, b->vq_mapping, b->num_queues, loops, e);
 	if (ret == 0)
 		ret = blk_open(b, e);
 	if (ret == 0)
@@ -596,7 +585,7 @@ static int blk_init(struct dev *d, struct err *e)
 		return ret;
 	for (i = 0; i < b->num_queues; i++)
 		virtio_queue_add(&b->v, b->queue_size, b->queue_size,
-				 sizeof(struct blk_req), loop);
+				 sizeof(struct blk_req), loops[i]);
 	b->v.features_offered |= blk_features(b);
 	blk_fill_config(b);
 	b->drive->on_resize = blk_resized;

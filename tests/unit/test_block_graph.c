@@ -358,3 +358,23 @@ Test(block_graph, test_blockdev_without_permission_names_the_remedy)
 	r = open_as_nobody(opts);
 	cr_assert(r == 0 || r == 99, "%d", r);
 }
+
+/* ---- null-co ---- */
+
+Test(block_graph, test_null_co_drops_writes_and_reads_zeroes)
+{
+	uint8_t buf[512];
+
+	cr_assert_eq(bt_blockdev(&t, "null-co,node-name=n0,size=1M,read-zeroes=on,"
+				 "latency-ns=2000000"), 0, "%s", bt_error());
+	cr_assert_eq(drive_open(t.g, "n0", "dev0", DRIVE_OPEN_MAY_WRITE, &t.d, NULL), 0);
+	cr_assert_eq(t.d->node->bytes, MIB);
+	memset(buf, 0x77, sizeof(buf));
+	cr_assert_eq(bt_io(&t, BLOCK_WRITE, 512, buf, sizeof(buf), 0), 0);
+	uint64_t start = clock_ns();
+	cr_assert_eq(bt_io(&t, BLOCK_READ, 512, buf, sizeof(buf), 0), 0);
+	cr_assert_geq(clock_ns() - start, 2 * NS_PER_MS);
+	for (size_t i = 0; i < sizeof(buf); i++)
+		cr_assert_eq(buf[i], 0);
+	cr_assert_eq(bt_io(&t, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+}

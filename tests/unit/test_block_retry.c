@@ -773,3 +773,41 @@ Test(block_retry, test_a_flapping_disk_floods_nobody)
 	cr_assert_leq(events[DRIVE_EV_ERROR], 3);
 	cr_assert_eq(drive_retry_info(t.d).suspensions, 100);
 }
+
+/* ---- storage that hangs ---- */
+
+Test(block_retry, test_a_hang_is_told_counted_and_waited_for)
+{
+	disk(RETRY ",retry_interval=5,io_timeout=20");
+	script.hold = true;
+	start_write(0);
+	start_write(1);
+	turn_ms(60);
+	cr_assert_eq(drive_stall_info(t.d).stalled, 2);
+	cr_assert_eq(events[DRIVE_EV_SUSPENDED], 1);
+	cr_assert(last_event[DRIVE_EV_SUSPENDED].stalled);
+	cr_assert_eq(last_event[DRIVE_EV_SUSPENDED].requests, 2);
+	cr_assert_eq(script.n, 2, "issued again while the first is in flight");
+	script_release(0);
+	bt_wait(&t, &q[0]);
+	bt_wait(&t, &q[1]);
+	turn_ms(2);
+	cr_assert_eq(events[DRIVE_EV_RESUMED], 1);
+	cr_assert_geq(last_event[DRIVE_EV_RESUMED].ms, 20);
+	cr_assert_eq(drive_stall_info(t.d).stalled, 0);
+	cr_assert_eq(drive_stall_info(t.d).total, 2);
+	turn_ms(30);
+	cr_assert_not(t.d->stall.timer.armed, "the timer runs on an idle disk");
+}
+
+Test(block_retry, test_a_disk_in_time_is_never_told)
+{
+	disk(RETRY ",io_timeout=1000");
+	for (int round = 0; round < 50; round++)
+		for (int i = 0; i < N; i++) {
+			start_write(i);
+			bt_wait(&t, &q[i]);
+		}
+	cr_assert_eq(events[DRIVE_EV_SUSPENDED], 0);
+	cr_assert_eq(drive_stall_info(t.d).total, 0);
+}

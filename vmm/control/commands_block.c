@@ -135,16 +135,18 @@ static char *owner_path(struct vm *vm, const struct drive *d)
 static json_t *retry_state(struct drive *d)
 {
 	struct drive_retry_info i = drive_retry_info(d);
+	struct drive_stall_info st = drive_stall_info(d);
+	int err = i.since_ms ? -i.last_err : ETIMEDOUT;
 	json_t *o;
 
-	if (!i.since_ms)
+	if (!i.since_ms && !st.stalled)
 		return NULL;
-	o = json_pack("{s:s,s:s}", "io-status", "retrying", "operation",
-		      i.last_op == BLOCK_READ ? "read" : "write");
+	o = json_pack("{s:s,s:s,s:i,s:s}", "io-status", i.since_ms ? "retrying" : "stalled",
+		      "operation", i.last_op == BLOCK_READ ? "read" : "write", "errno", err,
+		      "reason", strerror(err));
 	put_int(o, "requests", i.parked);
-	put_int(o, "since", i.since_ms);
-	put_int(o, "errno", (uint64_t)-i.last_err);
-	json_put_str(o, "reason", strerror(-i.last_err));
+	put_int(o, "stalled", st.stalled);
+	put_int(o, "since", i.since_ms ? i.since_ms : st.since_ms);
 	return o;
 }
 
@@ -236,6 +238,7 @@ static json_t *retry_totals(struct drive *d)
 	put_int(o, "timed-out", i.timed_out);
 	put_int(o, "suspended-ms", i.suspended_ms);
 	put_int(o, "requests", i.parked);
+	put_int(o, "stalls", drive_stall_info(d).total);
 	return o;
 }
 
@@ -399,9 +402,9 @@ static const struct qmp_member io_error[] = {
 	COMMON, { "action", "BlockErrorAction" }, { "*nospace", "bool" }, { "reason", "str" },
 	{ "*count", "int" }, { 0 }
 };
-static const struct qmp_member suspended[] = { SUSPENDED, { 0 } };
+static const struct qmp_member suspended[] = { SUSPENDED, { "stalled", "bool" }, { 0 } };
 static const struct qmp_member resumed[] = {
-	SUSPENDED, { "retries", "int" }, { "cancelled", "bool" }, { "duration_ms", "int" }, { 0 }
+	SUSPENDED, { "stalled", "bool" }, { "retries", "int" }, { "cancelled", "bool" }, { "duration_ms", "int" }, { 0 }
 };
 static const struct qmp_member timed_out[] = { SUSPENDED, { "duration_ms", "int" }, { 0 } };
 
@@ -440,11 +443,11 @@ static const struct qmp_member block_info[] = {
 };
 static const struct qmp_member retrying[] = {
 	{ "io-status", "str" }, { "operation", "IoOperationType" }, { "requests", "int" },
-	{ "since", "int" }, { "errno", "int" }, { "reason", "str" }, { 0 }
+	{ "stalled", "int" }, { "since", "int" }, { "errno", "int" }, { "reason", "str" }, { 0 }
 };
 static const struct qmp_member retry_members[] = {
 	{ "suspensions", "int" }, { "retries", "int" }, { "timed-out", "int" },
-	{ "suspended-ms", "int" }, { "requests", "int" }, { 0 }
+	{ "suspended-ms", "int" }, { "requests", "int" }, { "stalls", "int" }, { 0 }
 };
 static const struct qmp_member block_stats[] = {
 	{ "*device", "str" }, { "*qdev", "str" }, { "*node-name", "str" },
