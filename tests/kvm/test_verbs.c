@@ -136,6 +136,39 @@ Test(verbs, test_stop_of_a_guest_that_ignores_the_button_times_out)
 	cr_expect(says("roost kill deaf"), "%s", out);
 }
 
+/* Not told to a terminal: the guest's own bytes are all there is on stdout. */
+Test(verbs, test_console_shows_from_the_first_byte)
+{
+	start("web", "");
+	cr_expect_eq(sh("$R console web >$T/one & $R console web --read-only >$T/two & "
+			"sleep 0.5; $R stop web && wait"), 0, "%s", out);
+	cr_expect_eq(sh("cat $T/one $T/two"), 0);
+	cr_expect_str_eq(out, "guest is up\nguest is off\nguest is up\nguest is off\n");
+	cr_expect_eq(sh("$R console web"), 3, "%s", out);
+	cr_expect_eq(sh("$R console web --read-only --take"), 2, "%s", out);
+}
+
+Test(verbs, test_console_of_a_vm_without_a_port_says_so)
+{
+	no_kvm_skips();
+	cr_assert_eq(sh("$R run " GUEST "-name mute -daemonize -serial none"), 0, "%s", out);
+	cr_expect_eq(sh("$R console mute"), 1, "%s", out);
+	cr_expect(says("mute has no serial port or virtio console"), "%s", out);
+}
+
+Test(verbs, test_run_console_attaches_and_leaves_the_vm_running)
+{
+	no_kvm_skips();
+	cr_expect_eq(sh("timeout 2 $R run --console " GUEST "-name web >$T/seen; cat $T/seen"), 0,
+		     "%s", out);
+	cr_expect(says("guest is up"), "%s", out);
+	cr_expect_eq(sh("$R ps; cat $T/roost/*/log; $R stop web"), 0, "%s", out);
+	cr_expect(says("running"), "%s", out);
+	cr_expect_eq(sh("$R run --console -nodefaults " GUEST), 1, "%s", out);
+	cr_expect(says("--console: the VM has no serial port"), "%s", out);
+	cr_expect_eq(sh("$R ps | grep -v NAME"), 1, "%s", out);
+}
+
 Test(verbs, test_stop_of_a_paused_guest_is_refused)
 {
 	start("web", "");

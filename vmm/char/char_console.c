@@ -6,7 +6,8 @@
  *
  * All clients read from the chardev's one ring, each from a position of its
  * own, so that a client costs the same however slow it is. The ring holds
- * output back for the writer only, and only while that takes some.
+ * output back for the writer only, and only while that takes some; and for the
+ * chardev of chardev=, whose promises stay what they are.
  */
 #include "vmm/char/char_console.h"
 
@@ -44,19 +45,39 @@ static const struct prop console_props[] = {
 
 /* ---- the ring and the peers ---- */
 
-/* Output is held back for a writer that takes it. */
+static struct console_client *inner_client(const struct char_console *con)
+{
+	struct console_client *cl;
+
+	for (cl = con->clients; cl && cl->mode != CONSOLE_INNER; cl = cl->next)
+		;
+	return cl;
+}
+
+/* Nothing that this one has not had may be pushed out. Lock held. */
+static void hold_for(struct char_console *con, struct console_client *cl)
+{
+	console_skip_lost(cl);
+	con->c.out.sent = MIN(con->c.out.sent, cl->pos);
+	con->c.hold = true;
+}
+
+/* Output is held back for a writer that takes it, and for the chardev below,
+ * which says itself what it does when nobody reads. */
 static void update_hold(struct char_console *con)
 {
 	struct chardev *c = &con->c;
-	struct console_client *w = con->writer;
+	struct console_client *w = con->writer, *inner = inner_client(con);
 
 	pthread_mutex_lock(&c->lock);
 	if (w && w->lagging && w->pos == c->out.head)
 		w->lagging = false;
-	c->hold = w && !w->lagging && !w->gone;
-	if (c->hold)
-		console_skip_lost(w);
-	c->out.sent = c->hold ? w->pos : c->out.head;
+	c->hold = false;
+	c->out.sent = c->out.head;
+	if (w && !w->lagging && !w->gone)
+		hold_for(con, w);
+	if (inner)
+		hold_for(con, inner);
 	pthread_mutex_unlock(&c->lock);
 	char_feed(c);
 }
@@ -308,7 +329,8 @@ static uint64_t next_deadline(const struct char_console *con)
 	for (cl = con->clients; cl; cl = cl->next)
 		if (cl->mode == CONSOLE_NEW)
 			at = MIN(at, cl->born_ns + HELLO_NS);
-	if (con->writer && con->writer->stuck_ns && !con->writer->lagging)
+	if (con->writer && con->writer->stuck_ns && !con->writer->lagging &&
+	    con->writer->mode != CONSOLE_INNER)
 		at = MIN(at, con->writer->stuck_ns + STUCK_NS);
 	return at;
 }
@@ -334,7 +356,7 @@ static void timer_cb(struct loop_timer *t)
 		con->retry_ns = 0;
 		loop_fd_mod(&con->listen, POLLIN);
 	}
-	if (w && w->stuck_ns && now >= w->stuck_ns + STUCK_NS) {
+	if (w && w->stuck_ns && w->mode != CONSOLE_INNER && now >= w->stuck_ns + STUCK_NS) {
 		w->lagging = true;
 		update_hold(con);
 	}
@@ -439,15 +461,6 @@ static struct char_console *of_front(struct char_front *f)
 	return container_of(f, struct char_console, inner_front);
 }
 
-static struct console_client *inner_client(const struct char_console *con)
-{
-	struct console_client *cl;
-
-	for (cl = con->clients; cl && cl->mode != CONSOLE_INNER; cl = cl->next)
-		;
-	return cl;
-}
-
 /* Who may not write is read all the same: what he types is dropped. */
 static size_t inner_can_read(struct char_front *f)
 {
@@ -480,8 +493,9 @@ static void inner_event(struct char_front *f, enum char_event ev)
 	uint16_t cols, rows;
 
 	switch (ev) {
-	case CHAR_OPENED:
-		console_admit(cl, CONSOLE_INNER, 0);
+	case CHAR_OPENED:	/* null and file have no keyboard to give */
+		if (con->inner->drv->read || con->inner->drv->accept)
+			console_admit(cl, CONSOLE_INNER, 0);
 		break;
 	case CHAR_CLOSED:
 		console_retire(cl);

@@ -32,7 +32,8 @@
  * The first who may write does; others watch unless they take over, and follow
  * when the writer leaves. The writer gets every byte, as long as it takes some
  * at least every two seconds; who watches too slowly is told how many bytes
- * were left out. Nobody else waits for either.
+ * were left out. Nobody else waits for either. The chardev that a console is
+ * put on (chardev=) is a client too, and gets every byte as if it were alone.
  */
 #ifndef VMM_CHAR_CHAR_CONSOLE_H
 #define VMM_CHAR_CHAR_CONSOLE_H

@@ -26,6 +26,7 @@
 #include "vmm/run/options.h"
 
 #define SERIAL_PORTS	4
+#define CONSOLE_ID	"roost-console"
 #define DRAIN_NS	(200 * NS_PER_MS)	/* console output at exit */
 
 struct built {
@@ -173,6 +174,43 @@ static void apply_globals(struct built *b, json_t *args)
 	}
 }
 
+/*
+ * desc.console is the path of the console that everybody can attach to. It goes
+ * on the first chardev of a serial port or virtio console; *@id becomes the id
+ * of what the port is to use.
+ */
+static int put_console(struct built *b, const char **id, struct err *e)
+{
+	const char *path = json_str(b->desc, "console", NULL);
+	json_t *args;
+	int r;
+
+	if (!path || char_find(b->vm->chars, CONSOLE_ID))
+		return 0;
+	args = json_pack("{s:s, s:s, s:s, s:s}", "backend", "console", "id", CONSOLE_ID,
+			 "path", path, "chardev", *id);
+	r = char_add(b->vm->chars, args, NULL, e);
+	json_decref(args);
+	if (r == 0)
+		*id = CONSOLE_ID;
+	return r;
+}
+
+/* A virtio console can be the console, when there is no serial port. */
+static int put_virtconsole(struct built *b, json_t *args, struct err *e)
+{
+	const char *id = json_str(args, "chardev", NULL);
+	int r;
+
+	if (!id || strcmp(json_str(args, "driver", ""), "virtconsole") ||
+	    !char_find(b->vm->chars, id))
+		return 0;
+	r = put_console(b, &id, e);
+	if (r == 0)
+		json_object_set_new(args, "chardev", json_string(id));
+	return r;
+}
+
 static int add_device(struct built *b, const json_t *args, struct err *e)
 {
 	json_t *full;
@@ -182,7 +220,9 @@ static int add_device(struct built *b, const json_t *args, struct err *e)
 		return err_set(e, -EINVAL, "-device needs a driver; see -device help");
 	full = json_deep_copy(args);
 	apply_globals(b, full);
-	r = dev_create(b->vm, full, NULL, e);
+	r = put_virtconsole(b, full, e);
+	if (r == 0)
+		r = dev_create(b->vm, full, NULL, e);
 	json_decref(full);
 	return r;
 }
@@ -190,6 +230,7 @@ static int add_device(struct built *b, const json_t *args, struct err *e)
 static int add_serial(struct built *b, size_t index, const char *spec, struct err *e)
 {
 	struct chardev *c;
+	const char *use;
 	char id[32];
 	json_t *args;
 	int r;
@@ -201,11 +242,26 @@ static int add_serial(struct built *b, size_t index, const char *spec, struct er
 	r = char_add_legacy(b->vm->chars, spec, id, &c, e);
 	if (r || !c)
 		return r;
-	args = json_pack("{s:s,s:s,s:I}", "driver", "isa-serial", "chardev", char_id(c),
+	use = char_id(c);
+	r = put_console(b, &use, e);
+	if (r)
+		return r;
+	args = json_pack("{s:s,s:s,s:I}", "driver", "isa-serial", "chardev", use,
 			 "index", (json_int_t)index);
 	r = dev_create(b->vm, args, NULL, e);
 	json_decref(args);
 	return r;
+}
+
+static bool has_virtconsole(const struct built *b)
+{
+	json_t *list = json_object_get(b->desc, "devices"), *d;
+	size_t i;
+
+	json_array_foreach(list, i, d)
+		if (!strcmp(json_str(d, "driver", ""), "virtconsole"))
+			return true;
+	return false;
 }
 
 static int add_serials(struct built *b, struct err *e)
@@ -217,6 +273,9 @@ static int add_serials(struct built *b, struct err *e)
 	if (!list && !json_object_get(b->desc, "nodefaults") &&
 	    !json_object_get(b->desc, "daemonize"))
 		return add_serial(b, 0, "mon:stdio", e);
+	if (!list && !json_object_get(b->desc, "nodefaults") &&
+	    json_object_get(b->desc, "console") && !has_virtconsole(b))
+		return add_serial(b, 0, "null", e);
 	json_array_foreach(list, i, s) {
 		r = add_serial(b, i, json_string_value(s), e);
 		if (r)
@@ -379,6 +438,9 @@ static int build_all(struct built *b, struct err *e)
 		r = build_backends(b, e);
 	if (r == 0)
 		r = machine_is_none(b->desc) ? build_none(b, e) : build_machine(b, e);
+	if (r == 0 && json_object_get(b->desc, "attach") && !char_find(b->vm->chars, CONSOLE_ID))
+		r = err_set(e, -EINVAL, "--console: the VM has no serial port or virtio console; "
+			    "add -serial null");
 	if (r)
 		return r;
 	b->qmp = qmp_create(b->vm);

@@ -25,6 +25,7 @@
 #include "vmm/core/vm.h"
 #include "vmm/loop/loop.h"
 #include "vmm/run/build.h"
+#include "vmm/run/console_attach.h"
 #include "vmm/run/guess.h"
 #include "vmm/run/help.h"
 #include "vmm/run/hub.h"
@@ -264,12 +265,22 @@ static void leave_runtime(struct program *p)
 	runtime_remove(&p->rt);
 }
 
+/* The console that `roost console` attaches to; build.c puts it on the first
+ * serial port or virtio console. */
+static void add_console(json_t *desc, const struct runtime *rt)
+{
+	char *path = runtime_path(rt, RUNTIME_CONSOLE);
+
+	json_put_str(desc, "console", path);
+	free(path);
+}
+
 /*
  * A machine manager's VM (-nodefaults, -machine none) is its own affair, unless
  * `run` was written. A name that was given is taken or not; that there is no
  * place for a folder is no reason not to run.
  */
-static int enter_runtime(const json_t *desc, bool run_written, struct runtime *rt)
+static int enter_runtime(json_t *desc, bool run_written, struct runtime *rt)
 {
 	struct err e = ERR_INIT;
 	bool given;
@@ -292,6 +303,7 @@ static int enter_runtime(const json_t *desc, bool run_written, struct runtime *r
 	text = json_dumps(desc, JSON_INDENT(2));
 	runtime_write(rt, RUNTIME_CONFIG, text, strlen(text), NULL);
 	free(text);
+	add_console(desc, rt);
 	return 0;
 }
 
@@ -377,6 +389,31 @@ static int daemonize(const json_t *desc, struct runtime *rt)
 	return run(desc, rt, pipe_fd[1]);
 }
 
+/* --console: the VM goes to the background, this terminal to its console. */
+static int run_attached(json_t *desc, struct runtime *rt)
+{
+	char *path = rt->dirfd < 0 ? NULL : runtime_path(rt, RUNTIME_CONSOLE);
+	char *name = xstrdup(rt->name);
+	struct err e = ERR_INIT;
+	int status = EXIT_FAILURE;
+
+	if (!path) {
+		log_err("--console: a VM without a folder of its own (-nodefaults) has no console "
+			"to attach to; write roost run, or leave --console out");
+	} else {
+		json_object_set_new(desc, "daemonize", json_true());
+		status = daemonize(desc, rt);
+		runtime_close(rt);
+		if (status == EXIT_SUCCESS && console_attach(path, name, 0, &e)) {
+			log_err("%s", e.text);
+			status = EXIT_FAILURE;
+		}
+	}
+	free(path);
+	free(name);
+	return status;
+}
+
 /* ---- options that are about the program ---- */
 
 static void sink_file(enum log_level level, const char *line, void *arg)
@@ -452,6 +489,8 @@ static int act(json_t *desc, enum options_action action, bool run_written)
 	}
 	if (enter_runtime(desc, run_written, &rt))
 		return EXIT_FAILURE;
+	if (json_object_get(desc, "attach"))
+		return run_attached(desc, &rt);
 	status = json_object_get(desc, "daemonize") ? daemonize(desc, &rt) : run(desc, &rt, -1);
 	runtime_close(&rt);	/* the daemon's parent has them still */
 	return status;

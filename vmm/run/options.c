@@ -86,6 +86,8 @@ static const struct opt opts[] = {
 	  "stay when the guest powers off", 0 },
 	{ "daemonize", OPT_FLAG, "daemonize", NULL, 0, NULL,
 	  "go to the background once everything is set up", 0 },
+	{ "console", OPT_FLAG, "attach", NULL, 0, NULL,
+	  "run in the background, with this terminal on the console; Ctrl-] leaves", 0 },
 	{ "pidfile", OPT_TEXT, "pidfile", NULL, 0, "FILE", "write the process id there", 0 },
 	{ "nodefaults", OPT_FLAG, "nodefaults", NULL, 0, NULL,
 	  "no serial port unless asked for", 0 },

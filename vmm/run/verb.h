@@ -35,6 +35,8 @@ enum verb_exit {
 struct verb_opts {
 	bool json;
 	bool follow;
+	bool read_only;
+	bool take;
 	uint32_t timeout;	/* seconds */
 	char *text;		/* one option with a word, named by the verb */
 };
@@ -98,6 +100,7 @@ int verb_resume(struct verb_call *c, struct err *e);
 int verb_reset(struct verb_call *c, struct err *e);
 int verb_events(struct verb_call *c, struct err *e);
 int verb_log(struct verb_call *c, struct err *e);
+int verb_console(struct verb_call *c, struct err *e);
 int verb_monitor(struct verb_call *c, struct err *e);
 int verb_help(struct verb_call *c, struct err *e);
 extern const struct prop verb_json_opts[], verb_stop_opts[], verb_log_opts[];

@@ -21,6 +21,13 @@ const struct prop verb_log_opts[] = {
 	PROP_END
 };
 
+static const struct prop console_opts[] = {
+	PROP_BOOL(struct verb_opts, read_only, "read-only", 0, "watch, and type nothing"),
+	PROP_BOOL(struct verb_opts, take, "take", 0,
+		  "take the keyboard from whoever has it"),
+	PROP_END
+};
+
 const struct verb verbs[] = {
 	{ "run", "[OPTIONS] [IMAGE...]", 0, -1, NULL, NULL, "start a virtual machine",
 	  "`run` may be left out before an option or an image that exists. Without -machine\n"
@@ -45,6 +52,11 @@ const struct verb verbs[] = {
 	{ "pause", "NAME", 1, 1, NULL, verb_pause, "stop the guest's CPUs", NULL },
 	{ "resume", "NAME", 1, 1, NULL, verb_resume, "let a paused guest run on", NULL },
 	{ "reset", "NAME", 1, 1, NULL, verb_reset, "press the reset button", NULL },
+	{ "console", "NAME", 1, 1, console_opts, verb_console,
+	  "attach this terminal to a VM's console",
+	  "Everything the guest wrote is shown first, from the first byte that is kept\n"
+	  "(256 KiB); Ctrl-] leaves. Many may watch; one has the keyboard, at first the\n"
+	  "terminal that roost was started on. Standard input may be a pipe or a file." },
 	{ "monitor", "NAME", 1, 1, NULL, verb_monitor, "talk QMP to a VM",
 	  "A line is a command with k=v arguments (qom-get path=/machine property=type), or\n"
 	  "a JSON object. Tab completes commands, arguments and their values; the arrow\n"
