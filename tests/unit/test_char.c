@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "tests/unit/lib_char.h"
@@ -28,7 +29,7 @@ Test(chardev, test_char_add_unknown_backend_lists_the_known)
 {
 	cr_assert_eq(try_add(NULL, "spicevmc,id=a"), -EINVAL);
 	cr_assert_str_eq(e.text, "chardev 'a': there is no backend 'spicevmc'; choose one "
-			 "of stdio, pty, file, socket, null, ringbuf, console");
+			 "of stdio, pty, file, socket, null, ringbuf, console, serial");
 }
 
 Test(chardev, test_char_add_bad_property_leaves_descriptors_alone)
@@ -562,4 +563,48 @@ Test(chardev, test_char_ringbuf_input_waits_for_room)
 	rec.room = 0;
 	cr_assert_eq(char_ringbuf_write(c, big, sizeof(big), &e), 4096);
 	cr_assert_eq(char_ringbuf_write(c, big, 1, &e), 0);
+}
+
+/* ---- serial ---- */
+
+Test(chardev, test_char_serial_is_a_terminal_and_gives_it_back)
+{
+	int cable = posix_openpt(O_RDWR | O_NOCTTY), fd;
+	struct termios before, now;
+	struct chardev *c;
+	char name[64];
+
+	cr_assert(cable >= 0 && grantpt(cable) == 0 && unlockpt(cable) == 0);
+	cr_assert_eq(ptsname_r(cable, name, sizeof(name)), 0);
+	fd = open(name, O_RDWR | O_NOCTTY);
+	cr_assert_eq(tcgetattr(fd, &before), 0);
+	cr_assert_eq(char_add_legacy(set, name, "s0", &c, &e), 0, "%s", e.text);
+	connected(c);
+	write_all(c, "out\n");
+	read_expect(cable, "out\n");
+	cr_assert_eq(write(cable, "in\r\x03", 4), 4);
+	until(rec.in_len == 4);
+	char_connect(c, NULL, NULL, NULL);
+	cr_assert_eq(char_del(set, "s0", &e), 0);
+	cr_assert_eq(tcgetattr(fd, &now), 0);
+	cr_assert_eq(now.c_lflag, before.c_lflag);
+	close(fd);
+	close(cable);
+}
+
+Test(chardev, test_char_serial_pulled_out_is_survived)
+{
+	int cable = posix_openpt(O_RDWR | O_NOCTTY);
+	struct chardev *c;
+	char name[64];
+
+	cr_assert(cable >= 0 && grantpt(cable) == 0 && unlockpt(cable) == 0);
+	cr_assert_eq(ptsname_r(cable, name, sizeof(name)), 0);
+	cr_assert_eq(try_add(&c, "serial,id=s,path=%s", name), 0, "%s", e.text);
+	connected(c);
+	close(cable);
+	until(rec.closed == 1);
+	write_all(c, "to nowhere");
+	cr_assert_lt(try_add(NULL, "serial,id=t,path=/dev/null"), 0);
+	cr_assert_not_null(strstr(e.text, "not a terminal device"), "%s", e.text);
 }

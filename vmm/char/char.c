@@ -22,7 +22,7 @@
 const struct char_driver *const char_drivers[] = {
 	&char_stdio_driver, &char_pty_driver, &char_file_driver,
 	&char_socket_driver, &char_null_driver, &char_ringbuf_driver,
-	&char_console_driver, NULL
+	&char_console_driver, &char_serial_driver, NULL
 };
 
 const struct prop char_props[] = {

@@ -1,7 +1,7 @@
 /*
  * vmm/char/char_legacy.c - the short form of -serial and its like.
  * Threads: main loop.
- * Missing: QEMU's vc, telnet:, udp:, pipe: and /dev/ttyS0.
+ * Missing: QEMU's vc, telnet:, udp:, pipe:.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -69,9 +69,11 @@ static json_t *legacy_args(const char *spec, struct err *e)
 			json_put_str(o, "backend", "pty");
 		return o;
 	}
+	if (*spec == '/')
+		return json_pack("{s:s, s:s}", "backend", "serial", "path", spec);
 	err_set(e, -EINVAL, "'%s' is no place for a serial port or monitor; use stdio, "
 		"mon:stdio, pty, null, none, file:PATH, unix:PATH,server=on,wait=off, "
-		"tcp:HOST:PORT or chardev:ID", spec);
+		"tcp:HOST:PORT, /dev/TTY or chardev:ID", spec);
 	return NULL;
 }
 

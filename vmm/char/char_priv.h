@@ -170,6 +170,6 @@ void char_ask_winsize(struct chardev *c, int fd);
 
 extern const struct char_driver char_stdio_driver, char_pty_driver,
 	char_file_driver, char_socket_driver, char_null_driver, char_ringbuf_driver,
-	char_console_driver;
+	char_console_driver, char_serial_driver;
 
 #endif

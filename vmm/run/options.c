@@ -71,7 +71,7 @@ static const struct opt opts[] = {
 	  "a block node", 0 },
 	{ "hda", OPT_TEXTS, "images", NULL, 0, "FILE", "the same as FILE without an option", 0 },
 	{ "chardev", OPT_LIST, "chardevs", "backend", 0, "BACKEND,id=ID[,k=v...]",
-	  "stdio, pty, file, socket, null, ringbuf, console", 0 },
+	  "stdio, pty, file, socket, null, ringbuf, console, serial", 0 },
 	{ "serial", OPT_TEXTS, "serials", NULL, 0, "DEV",
 	  "serial port on mon:stdio, stdio, pty, file:F, unix:F, chardev:ID, null, none", 0 },
 	{ "global", OPT_LIST, "globals", NULL, 0, "DRIVER.PROP=VALUE",
