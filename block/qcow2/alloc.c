@@ -113,7 +113,7 @@ static int grow_blocks(struct q2 *q, uint64_t i, uint64_t n, uint64_t used)
 		memset(q2_rb(q, i + k), 0, q->cs);
 		for (uint64_t c = 0; c < q->rb_count && k * q->rb_count + c < used; c++)
 			q2_refblock_set(q2_rb(q, i + k), c, q->h.refcount_order, 1);
-		r = q2_sync_io(q, q->wloop, BLOCK_WRITE, (first + k) << q->cb, q2_rb(q, i + k),
+		r = q2_sync_io(q, q2_wloop(q), BLOCK_WRITE, (first + k) << q->cb, q2_rb(q, i + k),
 			       q->cs);
 	}
 	return r;
@@ -125,14 +125,14 @@ static int switch_table(struct q2 *q, uint64_t off, uint64_t entries, uint64_t t
 	struct q2_header old = q->h;
 	int r;
 
-	r = q2_sync_io(q, q->wloop, BLOCK_FLUSH, 0, NULL, 0);
+	r = q2_sync_io(q, q2_wloop(q), BLOCK_FLUSH, 0, NULL, 0);
 	if (r)
 		return r;
 	q->h.reftable_offset = off;
 	q->h.reftable_clusters = (uint32_t)table;
-	r = q2_header_write(q, q->wloop);
+	r = q2_header_write(q, q2_wloop(q));
 	if (r == 0)
-		r = q2_sync_io(q, q->wloop, BLOCK_FLUSH, 0, NULL, 0);
+		r = q2_sync_io(q, q2_wloop(q), BLOCK_FLUSH, 0, NULL, 0);
 	if (r) {
 		q->h = old;
 		return r;
@@ -175,7 +175,7 @@ static int grow_table(struct q2 *q)
 	for (i = 0; i < blocks; i++)
 		put_be64(&raw[q->rt_entries + i], (first + i) << q->cb);
 	if (r == 0)
-		r = q2_sync_io(q, q->wloop, BLOCK_WRITE, off, raw, table << q->cb);
+		r = q2_sync_io(q, q2_wloop(q), BLOCK_WRITE, off, raw, table << q->cb);
 	q2_release(raw, table << q->cb);
 	for (i = 0; i < blocks && r == 0; i++) {
 		q->rt[q->rt_entries + i] = (first + i) << q->cb;
@@ -311,7 +311,7 @@ static void punch(struct q2 *q, uint64_t c, uint64_t n)
 		    q->pass_discard == PROP_ON;
 
 	if (pass)
-		block_io_wait(q->n.file.node, q->wloop, BLOCK_DISCARD, 0, c << q->cb, NULL, 0,
+		block_io_wait(q->n.file.node, q2_wloop(q), BLOCK_DISCARD, 0, c << q->cb, NULL, 0,
 			      n << q->cb);
 }
 

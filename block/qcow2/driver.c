@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "block/image.h"
 #include "block/qcow2/qcow2.h"
 #include "vmm/base/json.h"
 
@@ -222,7 +223,7 @@ static int mark_snapshots(struct q2 *q, struct err *e)
 	uint64_t bytes = 0;
 	int r;
 
-	r = q2_snapshots_read(q, q->wloop, &s, &bytes, e);
+	r = q2_snapshots_read(q, q2_wloop(q), &s, &bytes, e);
 	if (r)
 		return r;
 	q2_mark_meta(q, q->h.snapshots_offset, bytes, true);
@@ -243,9 +244,9 @@ static int clear_features(struct q2 *q, struct err *e)
 	if (q->h.version < 3 || q->h.autoclear == keep)
 		return 0;
 	q->h.autoclear = keep;
-	r = q2_header_write(q, q->wloop);
+	r = q2_header_write(q, q2_wloop(q));
 	if (r == 0)
-		r = q2_sync_io(q, q->wloop, BLOCK_FLUSH, 0, NULL, 0);
+		r = q2_sync_io(q, q2_wloop(q), BLOCK_FLUSH, 0, NULL, 0);
 	return r ? err_sys(e, r, "cannot write the header") : 0;
 }
 
@@ -260,6 +261,16 @@ static int grow_data_file(struct q2 *q, struct err *e)
 	return r ? err_sys(e, r, "the data file cannot become as large as the disk") : 0;
 }
 
+static int repair_dirty(struct q2 *q, struct err *e)
+{
+	struct image_check c = { 0 };
+	int r;
+
+	log_info("%s was not closed properly: its refcounts are repaired", q->n.filename);
+	r = image_check(&q->n, q2_wloop(q), IMAGE_FIX_ALL, &c, e);
+	return r;
+}
+
 static int prepare(struct q2 *q, struct err *e)
 {
 	int r;
@@ -267,11 +278,13 @@ static int prepare(struct q2 *q, struct err *e)
 	if (q->h.incompatible & INCOMPAT_CORRUPT)
 		return err_set(e, -EUCLEAN, "the image is marked corrupt; repair it with 'roost "
 			       "img check -r all', or use readonly=on");
+	r = 0;
+	/* "Make sure to scan L1/L2 tables to repair refcounts before accessing
+	 * the image." */
 	if (q->h.incompatible & INCOMPAT_DIRTY)
-		return err_set(e, -EUCLEAN, "the image was not closed properly and its refcounts "
-			       "may be wrong; repair it with 'roost img check -r all'");
-	q->wloop = block_graph_wait_loop(q->n.graph);
-	r = q2_refs_init(q, e);
+		r = repair_dirty(q, e);
+	if (r == 0)
+		r = q2_refs_init(q, false, e);
 	if (r == 0)
 		r = mark_all(q, e);
 	if (r == 0)
@@ -326,8 +339,8 @@ static void set_corrupt(struct q2 *q)
 	if (q->h.version < 3)
 		return;		/* has no such bit */
 	q->h.incompatible |= INCOMPAT_CORRUPT;
-	if (q2_header_write(q, q->wloop) == 0)
-		q2_sync_io(q, q->wloop, BLOCK_FLUSH, 0, NULL, 0);
+	if (q2_header_write(q, q2_wloop(q)) == 0)
+		q2_sync_io(q, q2_wloop(q), BLOCK_FLUSH, 0, NULL, 0);
 }
 
 void q2_deactivate(struct q2 *q)

@@ -57,10 +57,10 @@ int q2_flush_init(struct q2 *q)
 	q->stage_bytes = MAX(q->cs, (uint64_t)Q2_STAGE_BYTES);
 	q->stage = q2_reserve(2 * q->stage_bytes);
 	q->segments = xcalloc(Q2_SEGMENTS, sizeof(*q->segments));
-	q->l1_disk = q2_reserve(q->h.l1_size * 8ull);
+	q->l1_disk = q2_reserve(q->l1_cap * 8ull);
 	if (!q->stage || !q->l1_disk)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < q->h.l1_size; i++)
+	for (uint32_t i = 0; i < q->l1_cap; i++)
 		if (atomic_load(&q->l1[i]))
 			q->l1_disk[i] = q->l1[i];
 	return 0;
@@ -69,7 +69,7 @@ int q2_flush_init(struct q2 *q)
 void q2_flush_fini(struct q2 *q)
 {
 	q2_release(q->stage, 2 * q->stage_bytes);
-	q2_release(q->l1_disk, q->h.l1_size * 8ull);
+	q2_release(q->l1_disk, q->l1_cap * 8ull);
 	free(q->segments);
 	q->stage = NULL;
 	q->l1_disk = NULL;
@@ -78,15 +78,15 @@ void q2_flush_fini(struct q2 *q)
 
 static int write_at(struct q2 *q, uint64_t off, void *buf, size_t len)
 {
-	return q2_sync_io(q, q->wloop, BLOCK_WRITE, off, buf, len);
+	return q2_sync_io(q, q2_wloop(q), BLOCK_WRITE, off, buf, len);
 }
 
 static int sync_all(struct q2 *q)
 {
-	int r = q2_sync_io(q, q->wloop, BLOCK_FLUSH, 0, NULL, 0);
+	int r = q2_sync_io(q, q2_wloop(q), BLOCK_FLUSH, 0, NULL, 0);
 
 	if (r == 0 && q->n.data.node)
-		r = block_io_wait(q->n.data.node, q->wloop, BLOCK_FLUSH, 0, 0, NULL, 0, 0);
+		r = block_io_wait(q->n.data.node, q2_wloop(q), BLOCK_FLUSH, 0, 0, NULL, 0, 0);
 	return r;
 }
 
@@ -269,7 +269,7 @@ static int write_staged(struct q2 *q, const struct round *rd)
 
 static int write_l1(struct q2 *q)
 {
-	uint64_t n = (q->h.l1_size + 63ull) / 64, i;
+	uint64_t n = (q->l1_cap + 63ull) / 64, i;
 	uint8_t sector[BLOCK_SECTOR];
 	int r = 0;
 
@@ -278,7 +278,7 @@ static int write_l1(struct q2 *q)
 			continue;
 		/* The table ends with its clusters, not with its entries. */
 		memset(sector, 0, sizeof(sector));
-		for (i = s * 64; i < MIN((s + 1) * 64, (uint64_t)q->h.l1_size); i++)
+		for (i = s * 64; i < MIN((s + 1) * 64, (uint64_t)q->l1_cap); i++)
 			put_be64(sector + 8 * (i % 64), q->l1_disk[i]);
 		r = write_at(q, q->h.l1_offset + s * BLOCK_SECTOR, sector, sizeof(sector));
 		if (r == 0)

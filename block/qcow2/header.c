@@ -261,6 +261,8 @@ static int take_bitmaps(struct q2 *q, const struct ext *x, struct err *e)
 	if ((off & (q->cs - 1)) || off > ENTRY_OFFSET || bytes > 64 * MIB)
 		return err_set(e, -EINVAL, "the bitmap directory (%" PRIu64 " bytes at %#" PRIx64
 			       ") is out of place", bytes, off);
+	q->bitmap_dir = off;
+	q->bitmap_dir_bytes = bytes;
 	return 0;
 }
 

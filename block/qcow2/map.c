@@ -44,11 +44,12 @@ static uint64_t dirty_bytes(const struct q2 *q)
 int q2_map_init(struct q2 *q, struct err *e)
 {
 	q->map_bytes = q->tables * q->cs;
+	q->l1_cap = q->h.l1_size;
 	q->map = q2_reserve(q->map_bytes);
 	q->l2 = q2_reserve(q->tables * sizeof(*q->l2));
 	q->l2_dirty = q2_reserve(dirty_bytes(q));
-	q->l1 = q2_reserve(q->h.l1_size * 8ull);
-	q->l1_dirty = q2_reserve(q->h.l1_size / 64 / 8 + 1);
+	q->l1 = q2_reserve(q->l1_cap * 8ull);
+	q->l1_dirty = q2_reserve(q->l1_cap / 64 / 8 + 1);
 	q->l2_dirty_head = TAB_END;
 	if (!q->map || !q->l2 || !q->l2_dirty || !q->l1 || !q->l1_dirty)
 		return err_sys(e, -ENOMEM, "no address space for the map of the image");
@@ -60,8 +61,8 @@ void q2_map_fini(struct q2 *q)
 	q2_release(q->map, q->map_bytes);
 	q2_release(q->l2, q->tables * sizeof(*q->l2));
 	q2_release(q->l2_dirty, dirty_bytes(q));
-	q2_release(q->l1, q->h.l1_size * 8ull);
-	q2_release(q->l1_dirty, q->h.l1_size / 64 / 8 + 1);
+	q2_release(q->l1, q->l1_cap * 8ull);
+	q2_release(q->l1_dirty, q->l1_cap / 64 / 8 + 1);
 	q->map = q->l1 = NULL;
 	q->l2 = NULL;
 	q->l2_dirty = q->l1_dirty = NULL;

@@ -218,6 +218,7 @@ struct q2 {
 
 	struct q2_header h;
 	char *backing_name, *backing_format, *data_name;
+	uint64_t bitmap_dir, bitmap_dir_bytes;
 	/* derived */
 	uint32_t cb;			/* cluster_bits */
 	uint64_t cs;			/* cluster size */
@@ -241,6 +242,7 @@ struct q2 {
 	_Atomic uint64_t l2_loaded;	/* bytes */
 	uint32_t clock;			/* next table to look at for eviction */
 	_Atomic uint64_t *l1;		/* host endian; 0: nothing allocated */
+	uint32_t l1_cap;		/* entries there is room for */
 
 	/* Pool of contexts; the lock is for those that find it empty, and for
 	 * buffers, which are rare. */
@@ -288,13 +290,15 @@ struct q2 {
 	uint8_t *stage;			/* of a flush */
 	uint64_t stage_bytes;
 	struct q2_segment *segments;
+	/* Where the next compressed cluster goes: behind the last one, so that
+	 * several share a host cluster (offline.c). */
+	uint64_t z_at, z_end;
 	uint64_t old_len;		/* of the file, when writing began */
 
 	/* worker.c */
 	pthread_t thread;
 	bool thread_runs;
-	/* For I/O that waits: the worker's, or the graph's when none runs. */
-	struct loop *wloop, *own_loop;
+	struct loop *own_loop;		/* for its I/O */
 	pthread_mutex_t work_lock;
 	pthread_cond_t work_cond;
 	struct q2_op *work, **work_tail;
@@ -451,7 +455,8 @@ static inline bool q2_backed(const struct q2 *q, uint64_t pos)
 void q2_zero_start(struct q2_op *op);
 
 /* refcount.c: under meta */
-int q2_refs_init(struct q2 *q, struct err *e);
+/* @lenient: entries out of place are the caller's to judge. */
+int q2_refs_init(struct q2 *q, bool lenient, struct err *e);
 void q2_refs_fini(struct q2 *q);
 /* Block @i is in memory; -ENOENT when the image has none. */
 int q2_rb_need(struct q2 *q, uint64_t i, bool may_block);
@@ -492,6 +497,8 @@ int q2_sync_io(struct q2 *q, struct loop *l, enum block_op op, uint64_t off, voi
 int q2_corrupt(struct q2 *q, uint64_t off, const char *what);
 
 /* worker.c */
+/* For I/O that waits: the worker's own loop, or the main thread's. */
+struct loop *q2_wloop(const struct q2 *q);
 int q2_worker_start(struct q2 *q, struct err *e);
 void q2_worker_stop(struct q2 *q);
 /* Flush soon, nobody waits for it. */

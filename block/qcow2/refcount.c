@@ -77,23 +77,23 @@ static uint32_t max_blocks(const struct q2 *q)
 	return (uint32_t)MIN(n, (uint64_t)(REFTABLE_BYTES_MAX / 8));
 }
 
-static int read_table(struct q2 *q, struct err *e)
+static int read_table(struct q2 *q, bool lenient, struct err *e)
 {
-	int r = q2_sync_io(q, q->wloop, BLOCK_READ, q->h.reftable_offset, q->rt,
+	int r = q2_sync_io(q, q2_wloop(q), BLOCK_READ, q->h.reftable_offset, q->rt,
 			   q->rt_entries * 8ull);
 
 	if (r)
 		return err_sys(e, r, "cannot read the refcount table");
 	for (uint32_t i = 0; i < q->rt_entries; i++) {
 		q->rt[i] = be64toh(q->rt[i]) & ~(uint64_t)0x1ff;
-		if (q->rt[i] & (q->cs - 1) || q->rt[i] > ENTRY_OFFSET)
+		if (!lenient && (q->rt[i] & (q->cs - 1) || q->rt[i] > ENTRY_OFFSET))
 			return err_set(e, -EUCLEAN, "entry %" PRIu32 " of the refcount table is "
 				       "out of place; repair it with 'roost img check -r all'", i);
 	}
 	return 0;
 }
 
-int q2_refs_init(struct q2 *q, struct err *e)
+int q2_refs_init(struct q2 *q, bool lenient, struct err *e)
 {
 	q->rb_count = q->cs * 8 >> q->h.refcount_order;
 	q->rt_entries = (uint32_t)(((uint64_t)q->h.reftable_clusters << q->cb) / 8);
@@ -112,7 +112,7 @@ int q2_refs_init(struct q2 *q, struct err *e)
 	if (!q->rt || !q->rt_dirty || !q->rb || !q->rbt || !q->rb_dirty || !q->meta_map ||
 	    !q->frees)
 		return err_sys(e, -ENOMEM, "no address space for the refcounts of the image");
-	return read_table(q, e);
+	return read_table(q, lenient, e);
 }
 
 void q2_refs_fini(struct q2 *q)
@@ -152,7 +152,7 @@ int q2_rb_need(struct q2 *q, uint64_t i, bool may_block)
 		return 0;
 	if (!may_block)
 		return Q2_BLOCK;
-	r = q2_sync_io(q, q->wloop, BLOCK_READ, q->rt[i], q2_rb(q, i), q->cs);
+	r = q2_sync_io(q, q2_wloop(q), BLOCK_READ, q->rt[i], q2_rb(q, i), q->cs);
 	if (r == 0)
 		q->rbt[i].state = TAB_LOADED;
 	return r;

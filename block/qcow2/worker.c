@@ -18,6 +18,14 @@
 /* So much of the cache may be dirty before it is written without a flush. */
 #define DIRTY_SHARE	2
 
+/* The image whose worker this thread is. */
+static _Thread_local const struct q2 *worker_of;
+
+struct loop *q2_wloop(const struct q2 *q)
+{
+	return worker_of == q ? q->own_loop : block_graph_wait_loop(q->n.graph);
+}
+
 static void stepped_work(struct loop_work *w)
 {
 	struct q2_op *op = container_of(w, struct q2_op, work);
@@ -70,6 +78,7 @@ static void *worker(void *arg)
 	struct q2_op *list, *flushes;
 	bool want, quit = false;
 
+	worker_of = q;
 	while (!quit) {
 		pthread_mutex_lock(&q->work_lock);
 		while (!q->work && !q->work_quit && !q->want_flush)
@@ -97,7 +106,6 @@ int q2_worker_start(struct q2 *q, struct err *e)
 	r = loop_create(&q->own_loop, "qcow2", LOOP_AIO_AUTO, e);
 	if (r)
 		return r;
-	q->wloop = q->own_loop;
 	q->work_quit = q->want_flush = false;
 	/* Signals are the main thread's. */
 	sigfillset(&all);
@@ -123,7 +131,6 @@ void q2_worker_stop(struct q2 *q)
 	}
 	loop_destroy(q->own_loop);
 	q->own_loop = NULL;
-	q->wloop = block_graph_wait_loop(q->n.graph);
 }
 
 void q2_worker_flush(struct q2 *q)

@@ -102,6 +102,7 @@ int verb_events(struct verb_call *c, struct err *e);
 int verb_log(struct verb_call *c, struct err *e);
 int verb_console(struct verb_call *c, struct err *e);
 int verb_monitor(struct verb_call *c, struct err *e);
+int verb_img(struct verb_call *c, struct err *e);
 int verb_help(struct verb_call *c, struct err *e);
 extern const struct prop verb_json_opts[], verb_stop_opts[], verb_log_opts[];
 

@@ -65,6 +65,10 @@ const struct verb verbs[] = {
 	  "print a VM's events as they happen", NULL },
 	{ "log", "NAME", 1, 1, verb_log_opts, verb_log,
 	  "print what a VM's process had to say", NULL },
+	{ "img", "COMMAND [OPTIONS] FILE...", 0, -1, NULL, verb_img, "make, check, copy disk images",
+	  "create, info, check, map, convert, compare, resize, commit, rebase, bench: options,\n"
+	  "words and exit statuses are qemu-img's. `roost img` alone lists their options.",
+	  true },
 	{ "help", "[VERB|OPTION|DEVICE]", 0, 1, NULL, verb_help,
 	  "explain a verb, an option or a device",
 	  "`roost help ignored` lists the options that are taken and change nothing.", true },

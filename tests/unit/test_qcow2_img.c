@@ -1,0 +1,239 @@
+/*
+ * tests/unit/test_qcow2_img.c - `roost img` beside qemu-img: what one makes the
+ * other finds in order, and their words and statuses agree.
+ *
+ * The driver starts a thread: TSAN.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "block/qcow2/qcow2.h"
+#include "lib_qcow2.h"
+
+static struct bt t;
+
+static void setup(void)
+{
+	char cwd[256];
+
+	bt_start(&t, LOOP_AIO_AUTO);
+	cr_assert_not_null(getcwd(cwd, sizeof(cwd)));
+	/* As "roost" in the test's folder. */
+	qt_sh(&t, "ln -s %s/" TEST_BUILD "/roost roost && test -x roost", cwd);
+	qt_sh(&t, "{ seq 1 400000; head -c 300000 /dev/zero; seq 7 90000; } >s.raw && "
+	      "truncate -s %%64k s.raw");
+}
+
+static void teardown(void)
+{
+	bt_stop(&t);
+}
+
+TestSuite(qcow2_img, .init = setup, .fini = teardown, .timeout = 240);
+
+static const char *const layouts[] = {
+	"cluster_size=64k", "compat=0.10", "cluster_size=512", "cluster_size=2M",
+	"cluster_size=4k,refcount_bits=1", "refcount_bits=64,lazy_refcounts=on",
+	"extended_l2=on", "extended_l2=on,cluster_size=16k,refcount_bits=8",
+	"compression_type=zstd",
+};
+
+Test(qcow2_img, test_create_makes_what_qemu_img_accepts)
+{
+	for (size_t i = 0; i < ARRAY_LEN(layouts); i++) {
+		qt_sh(&t, "rm -f a.qcow2 && ./roost img create -q -f qcow2 -o %s a.qcow2 40M",
+		      layouts[i]);
+		qt_check(&t, "a.qcow2");
+		qt_sh(&t, "qemu-img create -q -f qcow2 -o %s b.qcow2 40M && "
+		      "qemu-img info b.qcow2 | sed s/b.qcow2/a.qcow2/ | grep -v 'disk size' | "
+		      "sort >want && qemu-img info a.qcow2 | grep -v 'disk size' | sort | "
+		      "diff want - && ./roost img info a.qcow2 | grep -v 'disk size' | sort | "
+		      "diff want -", layouts[i]);
+		qt_sh(&t, "qemu-io -f qcow2 -c 'write -P 7 1M 3M' -c 'read -P 7 1M 3M' a.qcow2");
+		qt_check(&t, "a.qcow2");
+	}
+}
+
+Test(qcow2_img, test_convert_round_trip_in_every_layout)
+{
+	for (size_t i = 0; i < ARRAY_LEN(layouts); i++) {
+		qt_sh(&t, "./roost img convert -f raw -O qcow2 -o %s s.raw a.qcow2", layouts[i]);
+		qt_check(&t, "a.qcow2");
+		qt_sh(&t, "qemu-img compare -f raw -F qcow2 s.raw a.qcow2");
+		qt_sh(&t, "./roost img convert -c -f qcow2 -O qcow2 -o %s a.qcow2 c.qcow2",
+		      layouts[i]);
+		qt_check(&t, "c.qcow2");
+		qt_sh(&t, "qemu-img compare -f raw -F qcow2 s.raw c.qcow2");
+		qt_sh(&t, "./roost img check c.qcow2 && ./roost img convert c.qcow2 o.raw && "
+		      "cmp s.raw o.raw");
+	}
+}
+
+Test(qcow2_img, test_compare_statuses_are_those_of_qemu_img)
+{
+	qt_sh(&t, "qemu-img convert -O qcow2 s.raw a.qcow2 && cp s.raw b.raw && "
+	      "truncate -s +1M b.raw && cp s.raw c.raw && printf x | "
+	      "dd of=c.raw bs=1 seek=70000 conv=notrunc");
+	cr_assert_eq(qt_status(&t, "./roost img compare a.qcow2 s.raw"), 0);
+	cr_assert_eq(qt_status(&t, "./roost img compare a.qcow2 b.raw"), 0);
+	cr_assert_eq(qt_status(&t, "./roost img compare -s a.qcow2 b.raw"), 1);
+	cr_assert_eq(qt_status(&t, "./roost img compare a.qcow2 c.raw"), 1);
+	cr_assert_eq(qt_status(&t, "./roost img compare a.qcow2 c.raw | "
+			       "grep 'Content mismatch at offset 69632!'"), 0);
+	cr_assert_eq(qt_status(&t, "./roost img compare a.qcow2 none"), 2);
+}
+
+Test(qcow2_img, test_map_equals_that_of_qemu_img)
+{
+	static const char *const norm = "tr -d ' \\n' | sed 's/,\"compressed\":[a-z]*//g; s/}/}\\n/g'";
+
+	qt_sh(&t, "qemu-img convert -O qcow2 s.raw b.qcow2 && "
+	      "qemu-img create -q -f qcow2 -F qcow2 -b b.qcow2 -o extended_l2=on a.qcow2 8M && "
+	      "qemu-io -f qcow2 -c 'write 100k 33k' -c 'write -z 1M 64k' -c 'write 5M 1M' a.qcow2");
+	qt_sh(&t, "qemu-img map --output=json a.qcow2 | %s >want; "
+	      "./roost img map --output=json a.qcow2 | %s | diff want -", norm, norm);
+}
+
+/* ---- damage ---- */
+
+static void poke(uint64_t off, uint64_t v, unsigned int width)
+{
+	int fd = open(bt_path(&t, "a.qcow2"), O_RDWR | O_CLOEXEC);
+	uint8_t b[8];
+
+	put_be64(b, v << (64 - 8 * width));
+	cr_assert_eq(pwrite(fd, b, width, (off_t)off), (ssize_t)width);
+	close(fd);
+}
+
+/* 64 KiB clusters: 1 is the refcount table, 2 its block, 3 the L1 table. */
+static void damaged(const char *what, int status, bool leaks_only)
+{
+	cr_assert_eq(qt_status(&t, "qemu-img check -f qcow2 a.qcow2"), status, "%s", what);
+	cr_assert_eq(qt_status(&t, "./roost img check -f qcow2 a.qcow2"), status, "%s", what);
+	cr_assert_eq(qt_status(&t, "./roost img check -q -r %s a.qcow2",
+			       leaks_only ? "leaks" : "all"), 0, "%s", what);
+	qt_check(&t, "a.qcow2");
+	cr_assert_eq(qt_status(&t, "./roost img check -f qcow2 a.qcow2"), 0, "%s", what);
+}
+
+static void fresh(void)
+{
+	qt_sh(&t, "./roost img convert -f raw -O qcow2 s.raw a.qcow2");
+}
+
+Test(qcow2_img, test_check_finds_and_repairs)
+{
+	fresh();
+	poke(0x20000 + 2 * 400, 1, 2);
+	qt_sh(&t, "truncate -s 32M a.qcow2");
+	damaged("a leak", 3, true);
+	fresh();
+	poke(0x20000 + 2 * 8, 0, 2);
+	damaged("a count that is too small", 2, false);
+	qt_sh(&t, "qemu-img compare s.raw a.qcow2");
+	fresh();
+	/* A leak, for which qemu-img also blames the entry's COPIED flag. */
+	poke(0x20000 + 2 * 8, 5, 2);
+	cr_assert_eq(qt_status(&t, "./roost img check a.qcow2"), 3);
+	cr_assert_eq(qt_status(&t, "./roost img check -r leaks a.qcow2"), 0);
+	qt_check(&t, "a.qcow2");
+	qt_sh(&t, "qemu-img compare s.raw a.qcow2");
+	fresh();
+	poke(0x10000, 0, 8);
+	damaged("no refcount block", 2, false);
+	qt_sh(&t, "qemu-img compare s.raw a.qcow2");
+	fresh();
+	poke(0x40000 + 8, 0x50000, 8);
+	cr_assert_eq(qt_status(&t, "./roost img check -r all a.qcow2"), 0);
+	qt_check(&t, "a.qcow2");
+}
+
+Test(qcow2_img, test_dirty_image_is_repaired_when_opened_for_writing)
+{
+	fresh();
+	poke(72, 1, 8);
+	poke(0x20000 + 2 * 9, 0, 2);
+	cr_assert_eq(qt_status(&t, "qemu-img info a.qcow2"), 0);
+	qt_open(&t, "a.qcow2", "");
+	qt_equals(&t, "s.raw");
+	qt_close(&t);
+	qt_check(&t, "a.qcow2");
+	qt_sh(&t, "qemu-img compare s.raw a.qcow2");
+}
+
+Test(qcow2_img, test_corrupt_bit_goes_with_a_repair)
+{
+	fresh();
+	poke(72, 2, 8);
+	cr_assert_eq(bt_drive(&t, "file=%s/a.qcow2,format=qcow2,if=none,id=d0"), -EUCLEAN);
+	cr_assert_eq(qt_status(&t, "./roost img check -r all a.qcow2"), 0);
+	qt_open(&t, "a.qcow2", "");
+	qt_equals(&t, "s.raw");
+}
+
+Test(qcow2_img, test_check_of_raw_has_status_63)
+{
+	cr_assert_eq(qt_status(&t, "./roost img check -f raw s.raw"), 63);
+}
+
+/* ---- chains and sizes ---- */
+
+Test(qcow2_img, test_commit_moves_the_overlay_down)
+{
+	qt_sh(&t, "./roost img convert -O qcow2 s.raw b.qcow2 && "
+	      "./roost img create -q -f qcow2 -b b.qcow2 -F qcow2 a.qcow2 && "
+	      "qemu-io -f qcow2 -c 'write -P 9 1M 100k' -c 'write -z 100k 200k' a.qcow2 && "
+	      "qemu-img convert -O raw a.qcow2 want.raw");
+	qt_sh(&t, "./roost img commit a.qcow2 && qemu-img compare b.qcow2 want.raw && "
+	      "qemu-img compare a.qcow2 want.raw");
+	qt_check(&t, "a.qcow2");
+	qt_check(&t, "b.qcow2");
+	qt_sh(&t, "qemu-img map --output=json a.qcow2 | grep -q '\"depth\": 0, \"present\": true' "
+	      "&& exit 1 || true");
+}
+
+Test(qcow2_img, test_rebase_keeps_what_the_guest_sees)
+{
+	qt_sh(&t, "./roost img convert -O qcow2 s.raw b.qcow2 && cp s.raw n.raw && "
+	      "dd if=/dev/urandom of=n.raw bs=64k seek=3 count=4 conv=notrunc && "
+	      "./roost img create -q -f qcow2 -b b.qcow2 -F qcow2 a.qcow2 && "
+	      "qemu-io -f qcow2 -c 'write -P 9 1M 100k' a.qcow2 && "
+	      "qemu-img convert -O raw a.qcow2 want.raw");
+	qt_sh(&t, "./roost img rebase -b n.raw -F raw a.qcow2 && "
+	      "qemu-img info a.qcow2 | grep -q 'backing file: n.raw' && "
+	      "qemu-img compare a.qcow2 want.raw");
+	qt_check(&t, "a.qcow2");
+	qt_sh(&t, "./roost img rebase -b '' a.qcow2 && rm n.raw b.qcow2 && "
+	      "qemu-img compare a.qcow2 want.raw");
+	qt_check(&t, "a.qcow2");
+}
+
+Test(qcow2_img, test_resize_grows_with_zeroes_and_shrinks)
+{
+	qt_sh(&t, "./roost img convert -O qcow2 -o cluster_size=4k s.raw a.qcow2 && "
+	      "cp s.raw want.raw && truncate -s +60M want.raw && "
+	      "./roost img resize a.qcow2 +60M && qemu-img convert -O raw a.qcow2 got.raw && cmp got.raw want.raw");
+	qt_check(&t, "a.qcow2");
+	cr_assert_eq(qt_status(&t, "./roost img resize a.qcow2 1M"), 1);
+	qt_sh(&t, "./roost img resize --shrink a.qcow2 1000k && truncate -s 1000k want.raw && "
+	      "qemu-img convert -O raw a.qcow2 got.raw && cmp got.raw want.raw");
+	qt_check(&t, "a.qcow2");
+	qt_sh(&t, "./roost img resize a.qcow2 9M && truncate -s 9M want.raw && "
+	      "qemu-img convert -O raw a.qcow2 got.raw && cmp got.raw want.raw");
+	qt_check(&t, "a.qcow2");
+}
+
+Test(qcow2_img, test_image_in_use_is_not_cut_off)
+{
+	fresh();
+	qt_open(&t, "a.qcow2", "");
+	cr_assert_eq(qt_status(&t, "./roost img create -f qcow2 a.qcow2 1M"), 1);
+	cr_assert_eq(qt_status(&t, "./roost img check -r all a.qcow2"), 1);
+	cr_assert_eq(qt_status(&t, "./roost img info -U a.qcow2"), 0);
+	qt_equals(&t, "s.raw");
+}

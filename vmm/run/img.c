@@ -1,0 +1,315 @@
+/*
+ * vmm/run/img.c - `roost img`: options, opening, the list of sub-commands.
+ * Threads: the only one of the process.
+ */
+#include "vmm/run/img.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "block/graph.h"
+#include "vmm/base/json.h"
+#include "vmm/base/util.h"
+#include "vmm/run/verb.h"
+
+static const struct {
+	const char *name, *opts, *usage;
+	int min, max;
+	int (*run)(struct img *m, struct err *e);
+} commands[] = {
+	{ "create", "f:b:F:o:qu", "[-f FMT] [-b BACKING -F FMT] [-o k=v,...] FILE [SIZE]", 1, 2,
+	  img_create },
+	{ "info", "f:U", "[-f FMT] [--output=json] [-U] FILE", 1, 1, img_info },
+	{ "check", "f:r:qUp", "[-f FMT] [-r leaks|all] [--output=json] [-p] [-U] FILE", 1, 1,
+	  img_check },
+	{ "map", "f:U", "[-f FMT] [--output=json] [-U] FILE", 1, 1, img_map },
+	{ "convert", "f:O:o:B:F:cpqUt:T:n", "[-f FMT] [-O FMT] [-c] [-p] [-o k=v,...] "
+	  "[-B BACKING -F FMT] FILE OUT", 2, 2, img_convert },
+	{ "compare", "f:F:psqU", "[-f FMT] [-F FMT] [-s] [-p] [-q] FILE1 FILE2", 2, 2,
+	  img_compare },
+	{ "resize", "f:q", "[-f FMT] [--shrink] FILE [+|-]SIZE", 2, 2, img_resize },
+	{ "commit", "f:b:pqdt:", "[-f FMT] [-d] [-p] FILE", 1, 1, img_commit },
+	{ "rebase", "f:b:F:upq", "[-f FMT] [-u] -b BACKING [-F FMT] FILE", 1, 1, img_rebase },
+	{ "bench", "f:c:d:s:S:o:wt:i:qU", "[-f FMT] [-c COUNT] [-d DEPTH] [-s BYTES] [-S STEP] "
+	  "[-w] [-t CACHE] FILE", 1, 1, img_bench },
+};
+
+static const struct option longs[] = {
+	{ "output", required_argument, NULL, 1 }, { "shrink", no_argument, NULL, 2 },
+	{ "json", no_argument, NULL, 3 }, { "force-share", no_argument, NULL, 'U' },
+	{ "pattern", required_argument, NULL, 4 }, { "flush-interval", required_argument, NULL, 5 },
+	{ 0 }
+};
+
+bool img_is_zero(const uint8_t *p, size_t len)
+{
+	return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
+const char *img_human(uint64_t bytes, char *buf)
+{
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	double v = (double)bytes;
+	size_t i = 0;
+
+	for (; v >= 1000 && i < ARRAY_LEN(units) - 1; i++)
+		v /= 1024;
+	snprintf(buf, 32, "%.3g %s", v, units[i]);
+	return buf;
+}
+
+void img_progress(const struct img *m, uint64_t done, uint64_t all)
+{
+	static unsigned int last = UINT32_MAX;
+	unsigned int now = all ? (unsigned int)((double)done * 10000 / (double)all) : 10000;
+
+	if (!m->progress || now == last)
+		return;
+	last = now;
+	printf("    (%u.%02u/100%%)\r", now / 100, now % 100);
+	if (done == all)
+		printf("\n");
+	fflush(stdout);
+}
+
+int img_size(const char *text, uint64_t *bytes, struct err *e)
+{
+	static const struct prop p = { .name = "size", .type = PROP_T_SIZE, .max = INT64_MAX };
+	json_t *v = json_string(text);
+	int r = v ? prop_set(&p, bytes, v, "img", e) : -EINVAL;
+
+	json_decref(v);
+	return r;
+}
+
+const char *img_format(const char *path, const char *fmt)
+{
+	const char *looks = fmt ? NULL : graph_detect_format(path);
+
+	return fmt ? fmt : looks && strcmp(looks, "qcow2") == 0 ? "qcow2" : "raw";
+}
+
+static json_t *node_args(struct img *m, const char *path, const char *fmt, uint32_t flags)
+{
+	bool write = flags & (IMG_WRITE | IMG_REPAIR), none, unsafe;
+	json_t *args = json_object(), *file = json_object();
+	struct stat st;
+	bool dev = stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+
+	json_put_str(file, "driver", dev ? "host_device" : "file");
+	json_put_str(file, "filename", path);
+	json_object_set_new(file, "read-only", json_boolean(!write));
+	json_put_str(args, "driver", fmt);
+	json_object_set_new(args, "read-only", json_boolean(!(flags & IMG_WRITE)));
+	json_put_str(args, "discard", "unmap");
+	if (m->force_share && !write)
+		json_object_set_new(args, "force-share", json_true());
+	none = m->cache && (!strcmp(m->cache, "none") || !strcmp(m->cache, "directsync"));
+	unsafe = m->cache && !strcmp(m->cache, "unsafe");
+	json_object_set_new(args, "cache.direct", json_boolean(none));
+	json_object_set_new(args, "cache.no-flush", json_boolean(unsafe));
+	if ((flags & IMG_NO_BACKING) && strcmp(fmt, "raw"))
+		json_object_set_new(args, "backing", json_null());
+	json_object_set_new(args, "file", file);
+	return args;
+}
+
+int img_open(struct img *m, struct img_file *f, const char *path, const char *fmt,
+	     uint32_t flags, struct err *e)
+{
+	uint32_t perm = BLOCK_PERM_READ | (flags & IMG_WRITE ? BLOCK_PERM_WRITE |
+					   BLOCK_PERM_RESIZE : 0);
+	uint32_t shared = BLOCK_PERM_READ | BLOCK_PERM_WRITE_UNCHANGED;
+	json_t *args = node_args(m, path, img_format(path, fmt), flags);
+	int r;
+
+	memset(f, 0, sizeof(*f));
+	r = graph_node_create(m->g, args, true, &f->n, e);
+	json_decref(args);
+	if (r == 0) {
+		r = block_attach(&f->c, f->n, "roost img", perm, shared, e);
+		if (r)
+			graph_node_destroy(f->n);
+	}
+	if (r == 0 && (flags & IMG_REPAIR) && f->n->file.node)
+		r = block_reattach(&f->n->file, BLOCK_PERM_READ | BLOCK_PERM_WRITE |
+				   BLOCK_PERM_RESIZE, shared, e);
+	if (r)
+		err_prefix(e, "Could not open '%.200s'", path);
+	return r;
+}
+
+void img_close(struct img_file *f)
+{
+	if (f->c.node)
+		block_detach(&f->c);	/* the node goes with its last user */
+}
+
+int img_io(struct img *m, const struct img_file *f, enum block_op op, uint32_t flags,
+	   uint64_t off, void *buf, uint64_t len)
+{
+	struct iovec iov = { buf, len };
+
+	return block_io_wait(f->n, m->l, op, flags, off, buf ? &iov : NULL, buf != NULL, len);
+}
+
+/* ---- the command line ---- */
+
+static int take_number(const char *text, uint64_t max, uint64_t *v, char opt, struct err *e)
+{
+	int r = img_size(text, v, e);
+
+	if (r == 0 && *v > max)
+		r = err_set(e, -EINVAL, "-%c %s: at most %" PRIu64, opt, text, max);
+	return r;
+}
+
+static int take_fix(struct img *m, const char *word, struct err *e)
+{
+	m->fix = strcmp(word, "all") ? IMAGE_FIX_LEAKS : IMAGE_FIX_ALL;
+	if (strcmp(word, "all") && strcmp(word, "leaks"))
+		return err_set(e, -EINVAL, "-r %.32s: must be leaks or all", word);
+	return 0;
+}
+
+static int take_output(struct img *m, const char *word, struct err *e)
+{
+	m->json = strcmp(word, "json") == 0;
+	if (!m->json && strcmp(word, "human"))
+		return err_set(e, -EINVAL, "--output=%.32s: must be human or json", word);
+	return 0;
+}
+
+static void take_flag(struct img *m, int c)
+{
+	m->quiet |= c == 'q';
+	m->force_share |= c == 'U';
+	m->progress |= c == 'p';
+	m->compressed |= c == 'c';
+	m->unsafe |= c == 'u';
+	m->writes |= c == 'w';
+	m->keep |= c == 'd' || c == 'n';
+	m->strict |= c == 's';
+	m->shrink |= c == 2;
+	m->json |= c == 3;
+}
+
+static int take_valued(struct img *m, int c, const char *arg, bool bench, struct err *e)
+{
+	switch (c) {
+	case 'f':
+		m->fmt = arg;
+		return 0;
+	case 'O':
+		m->out_fmt = arg;
+		return 0;
+	case 'B':
+	case 'b':
+		m->backing = arg;
+		m->backing_given = true;
+		return 0;
+	case 'F':
+		m->backing_fmt = arg;
+		return 0;
+	case 't':
+	case 'T':
+		m->cache = arg;
+		return 0;
+	case 'r':
+		return take_fix(m, arg, e);
+	case 'o':
+		if (bench)
+			return take_number(arg, INT64_MAX, &m->offset, 'o', e);
+		if (m->noptions == (int)ARRAY_LEN(m->options))
+			return err_set(e, -EINVAL, "too many -o");
+		m->options[m->noptions++] = arg;
+		return 0;
+	case 'c':
+		return take_number(arg, INT32_MAX, &m->count, 'c', e);
+	case 'd':
+		return take_number(arg, 256, &m->depth, 'd', e);
+	case 's':
+		return take_number(arg, 64 * MIB, &m->bytes, 's', e);
+	case 'S':
+		return take_number(arg, INT64_MAX, &m->step, 'S', e);
+	case 1:
+		return take_output(m, arg, e);
+	case 4:
+		m->pattern = (int)strtol(arg, NULL, 0) & 0xff;
+		return 0;
+	default:
+		return 0;	/* -i, --flush-interval: nothing to choose here */
+	}
+}
+
+static int parse(struct img *m, const char *opts, int argc, char **argv, struct err *e)
+{
+	bool bench = strchr(opts, 'S') != NULL;
+	int c, r = 0;
+
+	opterr = 0;
+	optind = 1;
+	while (r == 0 && (c = getopt_long(argc, argv, opts, longs, NULL)) != -1) {
+		if (c == '?')
+			return err_set(e, -EINVAL, "img %s: unknown or incomplete option '%s'",
+				       argv[0], argv[optind - 1]);
+		if (optarg)
+			r = take_valued(m, c, optarg, bench, e);
+		else
+			take_flag(m, c);
+	}
+	m->argc = argc - optind;
+	m->argv = argv + optind;
+	return r;
+}
+
+static int start(struct img *m, struct err *e)
+{
+	int r = loop_create(&m->loop, "img", LOOP_AIO_AUTO, e);
+
+	if (r)
+		return r;
+	m->g = block_graph_create(m->loop);
+	m->l = block_graph_wait_loop(m->g);
+	return m->l ? 0 : err_set(e, -ENOMEM, "no memory for an event loop");
+}
+
+static int run(size_t i, int argc, char **argv, struct err *e)
+{
+	struct img m = { .count = 75000, .depth = 64, .bytes = 4096 };
+	int status = 1, r;
+
+	r = parse(&m, commands[i].opts, argc, argv, e);
+	if (r == 0 && (m.argc < commands[i].min || m.argc > commands[i].max))
+		r = err_set(e, -EINVAL, "usage: roost img %s %s", commands[i].name,
+			    commands[i].usage);
+	if (r == 0)
+		r = start(&m, e);
+	if (r == 0)
+		status = commands[i].run(&m, e);
+	block_graph_destroy(m.g);
+	loop_destroy(m.loop);
+	return status;
+}
+
+int verb_img(struct verb_call *c, struct err *e)
+{
+	const char *name = c->argc ? c->argv[0] : "";
+
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (strcmp(commands[i].name, name))
+			continue;
+		c->exit = (enum verb_exit)run(i, c->argc, c->argv, e);
+		return c->exit ? -EIO : 0;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		printf("  roost img %s %s\n", commands[i].name, commands[i].usage);
+	c->exit = VERB_ERROR;
+	return *name ? err_set(e, -EINVAL, "img: there is no command '%.32s'", name) : 0;
+}

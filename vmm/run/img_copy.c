@@ -1,0 +1,375 @@
+/*
+ * vmm/run/img_copy.c - roost img convert, compare, commit, bench.
+ * Threads: the only one of the process.
+ * Missing: several chunks in flight; convert of several files into one, and of
+ *          internal snapshots.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "block/graph.h"
+#include "vmm/base/util.h"
+#include "vmm/run/img.h"
+
+/* ---- convert ---- */
+
+#define ZERO_UNIT	4096u	/* shorter runs of zeroes are written */
+
+/* Write what is not zero; the target is zero where it has no backing file. */
+static int write_sparse(struct img *m, struct img_file *out, uint64_t at, uint8_t *buf,
+			uint64_t len)
+{
+	uint64_t i = 0, n;
+	int r = 0;
+
+	while (i < len && r == 0) {
+		bool zero = img_is_zero(buf + i, MIN(len - i, (uint64_t)ZERO_UNIT));
+
+		for (n = 0; i + n < len; n += MIN(len - i - n, (uint64_t)ZERO_UNIT))
+			if (img_is_zero(buf + i + n, MIN(len - i - n, (uint64_t)ZERO_UNIT)) != zero)
+				break;
+		if (!zero)
+			r = img_io(m, out, BLOCK_WRITE, 0, at + i, buf + i, n);
+		else if (m->backing || m->keep)
+			r = img_io(m, out, BLOCK_WRITE_ZEROES, BLOCK_UNMAP, at + i, NULL, n);
+		i += n;
+	}
+	return r;
+}
+
+static int copy_chunk(struct img *m, struct img_file *in, struct img_file *out, uint64_t at,
+		      uint8_t *buf, uint64_t len)
+{
+	uint64_t have = at < in->n->bytes ? MIN(len, in->n->bytes - at) : 0;
+	int r = img_io(m, in, BLOCK_READ, 0, at, buf, have);
+
+	memset(buf + have, 0, len - have);
+	if (r)
+		return r;
+	if (m->compressed)
+		return image_write_compressed(out->n, m->l, at, buf, len);
+	return write_sparse(m, out, at, buf, len);
+}
+
+/* The next piece of the copy: *@n bytes at most, less when only those are alike.
+ * With -B only what the source's own layer has; its chain is the new backing. */
+static int copy_piece(struct img *m, struct img_file *in, struct img_file *out, uint64_t at,
+		      uint8_t *buf, uint64_t *n)
+{
+	struct image_extent x;
+	int r = at < in->n->bytes ? image_status(in->n, m->l, at, MIN(*n, in->n->bytes - at),
+						 !m->backing, &x) : 0;
+
+	if (r)
+		return r;
+	if (at >= in->n->bytes)
+		x = (struct image_extent){ .len = *n, .zero = true, .present = true };
+	/* Compressed clusters are written whole: no piece ends inside one. */
+	if (x.len < *n && m->compressed)
+		return copy_chunk(m, in, out, at, buf, *n);
+	*n = MIN(*n, x.len);
+	if (m->backing && !x.present)
+		return 0;
+	if (x.data)
+		return copy_chunk(m, in, out, at, buf, *n);
+	if (m->backing || m->keep)
+		return img_io(m, out, BLOCK_WRITE_ZEROES, BLOCK_UNMAP, at, NULL, *n);
+	return 0;
+}
+
+static int copy_all(struct img *m, struct img_file *in, struct img_file *out, struct err *e)
+{
+	uint8_t *buf = calloc(1, IMG_CHUNK);
+	uint64_t end = out->n->bytes, n;
+	int r = 0;
+
+	for (uint64_t at = 0; at < end && r == 0; at += n) {
+		n = MIN(end - at, (uint64_t)IMG_CHUNK);
+		r = copy_piece(m, in, out, at, buf, &n);
+		if (r)
+			err_sys(e, r, "error while converting at offset %" PRIu64, at);
+		img_progress(m, at + n, end);
+	}
+	free(buf);
+	if (r == 0 && img_io(m, out, BLOCK_FLUSH, 0, 0, NULL, 0))
+		r = err_set(e, -EIO, "the copy could not be made durable");
+	return r;
+}
+
+int img_convert(struct img *m, struct err *e)
+{
+	const char *from = m->argv[0], *to = m->argv[1], *fmt = m->out_fmt ? m->out_fmt : "raw";
+	struct image_qcow2_opts o;
+	struct img_file in, out;
+	int r;
+
+	if (strcmp(fmt, "raw") && strcmp(fmt, "qcow2"))
+		return err_set(e, 1, "Unknown file format '%.32s'; raw and qcow2 can be made", fmt);
+	if (m->compressed && strcmp(fmt, "qcow2"))
+		return err_set(e, 1, "Compression not supported for this file format");
+	r = img_open(m, &in, from, m->fmt, 0, e);
+	if (r)
+		return 1;
+	r = img_qcow2_opts(m, &o, e);
+	if (r == 0)
+		o.size = align_up(in.n->bytes, BLOCK_SECTOR);
+	m->backing = r == 0 ? o.backing_file : NULL;
+	if (r == 0 && !m->keep)		/* -n: the target is there */
+		r = img_make(m, to, fmt, &o, e);
+	if (r == 0)
+		r = img_open(m, &out, to, fmt, IMG_WRITE, e);
+	if (r == 0) {
+		r = out.n->bytes < in.n->bytes ?
+			err_set(e, -EINVAL, "%s is smaller than %s", to, from) :
+			copy_all(m, &in, &out, e);
+		img_close(&out);
+	}
+	img_close(&in);
+	return r ? 1 : 0;
+}
+
+/* ---- compare ---- */
+
+static int read_or_zero(struct img *m, struct img_file *f, uint64_t at, uint8_t *buf,
+			uint64_t len)
+{
+	uint64_t have = at < f->n->bytes ? MIN(len, f->n->bytes - at) : 0;
+
+	memset(buf + have, 0, len - have);
+	return have ? img_io(m, f, BLOCK_READ, 0, at, buf, have) : 0;
+}
+
+/* 0: identical, 1: differ, 2 and more: an error, as qemu-img compare. */
+static int compare_files(struct img *m, struct img_file *a, struct img_file *b, struct err *e)
+{
+	uint64_t end = MAX(a->n->bytes, b->n->bytes), n, k;
+	uint8_t *p = malloc(2 * (size_t)IMG_CHUNK), *q = p + IMG_CHUNK;
+	int status = 0;
+
+	if (a->n->bytes != b->n->bytes && m->strict) {
+		printf("Strict mode: Image size mismatch!\n");
+		free(p);
+		return 1;
+	}
+	if (a->n->bytes != b->n->bytes && !m->quiet)
+		printf("Warning: Image size mismatch!\n");
+	for (uint64_t at = 0; at < end && status == 0; at += n) {
+		n = MIN(end - at, (uint64_t)IMG_CHUNK);
+		if (read_or_zero(m, a, at, p, n) || read_or_zero(m, b, at, q, n)) {
+			status = err_set(e, 4, "Error while reading offset %" PRIu64, at);
+		} else if (memcmp(p, q, n)) {
+			for (k = 0; p[k] == q[k]; k++)
+				;
+			if (!m->quiet)
+				printf("Content mismatch at offset %" PRIu64 "!\n",
+				       at + align_down(k, BLOCK_SECTOR));
+			status = 1;
+		}
+		img_progress(m, at + n, end);
+	}
+	if (status == 0 && !m->quiet)
+		printf("Images are identical.\n");
+	free(p);
+	return status;
+}
+
+int img_compare(struct img *m, struct err *e)
+{
+	struct img_file a, b;
+	int status = 2;
+
+	if (img_open(m, &a, m->argv[0], m->fmt, 0, e))
+		return 2;
+	if (img_open(m, &b, m->argv[1], m->backing_fmt, 0, e) == 0) {
+		status = compare_files(m, &a, &b, e);
+		img_close(&b);
+	}
+	img_close(&a);
+	return status;
+}
+
+/* ---- commit ---- */
+
+static int commit_part(struct img *m, struct img_file *top, struct img_file *base, uint64_t at,
+		       uint8_t *buf, uint64_t *n)
+{
+	struct image_extent x;
+	int r = image_status(top->n, m->l, at, *n, false, &x);
+
+	if (r)
+		return r;
+	*n = x.len;
+	if (!x.present)
+		return 0;
+	if (x.zero)
+		return img_io(m, base, BLOCK_WRITE_ZEROES, BLOCK_UNMAP, at, NULL, *n);
+	r = img_io(m, top, BLOCK_READ, 0, at, buf, *n);
+	return r ? r : img_io(m, base, BLOCK_WRITE, 0, at, buf, *n);
+}
+
+static int commit_into(struct img *m, struct img_file *top, struct img_file *base, struct err *e)
+{
+	uint8_t *buf = malloc(IMG_CHUNK);
+	uint64_t end = top->n->bytes, n;
+	int r = 0;
+
+	for (uint64_t at = 0; at < end && r == 0; at += n) {
+		n = MIN(end - at, (uint64_t)IMG_CHUNK);
+		r = commit_part(m, top, base, at, buf, &n);
+		if (r)
+			err_sys(e, r, "error while committing at offset %" PRIu64, at);
+		img_progress(m, at + n, end);
+	}
+	free(buf);
+	if (r == 0 && img_io(m, base, BLOCK_FLUSH, 0, 0, NULL, 0))
+		r = err_set(e, -EIO, "the backing file could not be made durable");
+	return r;
+}
+
+/* Only now, when the base has it durably, the overlay may lose it. */
+static int empty_overlay(struct img *m, struct img_file *top, struct err *e)
+{
+	uint64_t n;
+	int r = 0;
+
+	for (uint64_t at = 0; at < top->n->bytes && r == 0; at += n) {
+		n = MIN(top->n->bytes - at, (uint64_t)GIB);
+		r = image_unallocate(top->n, m->l, at, n);
+	}
+	if (r == 0)
+		r = img_io(m, top, BLOCK_FLUSH, 0, 0, NULL, 0);
+	return r ? err_sys(e, r, "the overlay could not be emptied; its data is in the backing "
+			   "file") : 0;
+}
+
+int img_commit(struct img *m, struct err *e)
+{
+	const char *path = m->argv[0], *slash = strrchr(path, '/'), *name;
+	struct img_file top, base;
+	char *full = NULL;
+	int r = img_open(m, &top, path, m->fmt, IMG_WRITE | IMG_NO_BACKING, e);
+
+	if (r)
+		return 1;
+	name = top.n->backing_file;
+	if (!name || !top.n->backing_format)
+		r = err_set(e, -ENOMEDIUM, "Image does not have a backing file");
+	if (r == 0) {
+		full = *name == '/' || !slash ? xstrdup(name) :
+		       xasprintf("%.*s/%s", (int)(slash - path), path, name);
+		r = img_open(m, &base, full, top.n->backing_format, IMG_WRITE, e);
+	}
+	if (r == 0) {
+		if (base.n->bytes < top.n->bytes)
+			r = err_set(e, -ENOSPC, "%s is smaller than %s; make it larger first with "
+				    "'roost img resize'", full, path);
+		if (r == 0)
+			r = commit_into(m, &top, &base, e);
+		if (r == 0 && !m->keep)
+			r = empty_overlay(m, &top, e);
+		img_close(&base);
+	}
+	img_close(&top);
+	free(full);
+	if (r == 0 && !m->quiet)
+		printf("Image committed.\n");
+	return r ? 1 : 0;
+}
+
+/* ---- bench ---- */
+
+struct bench {
+	struct img *m;
+	struct img_file *f;
+	uint64_t started, ended, at;
+	int ret;
+	struct bench_slot {
+		struct block_req r;
+		struct iovec iov;
+		struct bench *b;
+	} *slot;
+};
+
+static void bench_next(struct bench_slot *s)
+{
+	struct bench *b = s->b;
+
+	b->started++;
+	s->r.offset = b->at;
+	b->at += b->m->step ? b->m->step : b->m->bytes;
+	if (b->at > b->f->n->bytes - b->m->bytes)
+		b->at %= b->f->n->bytes - b->m->bytes + 1;
+	b->at = align_down(b->at, BLOCK_SECTOR);
+	block_start(b->f->n, &s->r);
+}
+
+static void bench_done(struct block_req *r, int ret)
+{
+	struct bench_slot *s = container_of(r, struct bench_slot, r);
+
+	s->b->ended++;
+	s->b->ret = s->b->ret ? s->b->ret : ret;
+	if (s->b->started < s->b->m->count && !s->b->ret)
+		bench_next(s);
+}
+
+static int bench_run(struct img *m, struct img_file *f, uint8_t *mem)
+{
+	struct bench b = { .m = m, .f = f, .at = align_down(m->offset, BLOCK_SECTOR) };
+
+	b.slot = xcalloc(m->depth, sizeof(*b.slot));
+	for (uint64_t i = 0; i < m->depth && b.started < m->count; i++) {
+		struct bench_slot *s = &b.slot[i];
+
+		s->b = &b;
+		s->iov = (struct iovec){ mem + i * m->bytes, m->bytes };
+		s->r = (struct block_req){ .op = m->writes ? BLOCK_WRITE : BLOCK_READ,
+					   .bytes = m->bytes, .iov = &s->iov, .iovcnt = 1,
+					   .done = bench_done, .loop = m->l };
+		bench_next(s);
+	}
+	while (b.ended < b.started)
+		loop_turn(m->l, NS_PER_SEC);
+	free(b.slot);
+	return b.ret;
+}
+
+int img_bench(struct img *m, struct err *e)
+{
+	struct img_file f;
+	uint8_t *mem = NULL;
+	uint64_t t0;
+	int r;
+
+	if (m->bytes < BLOCK_SECTOR || m->bytes % BLOCK_SECTOR || m->depth == 0)
+		return err_set(e, 1, "-s must be a multiple of 512, -d at least 1");
+	r = img_open(m, &f, m->argv[0], m->fmt, m->writes ? IMG_WRITE : 0, e);
+	if (r)
+		return 1;
+	if (f.n->bytes < m->bytes || m->offset > f.n->bytes - m->bytes)
+		r = err_set(e, -EINVAL, "the image is too small for these requests");
+	if (r == 0 && posix_memalign((void **)&mem, 4096, m->bytes * m->depth))
+		r = err_set(e, -ENOMEM, "no memory for %" PRIu64 " requests", m->depth);
+	if (r == 0) {
+		memset(mem, m->pattern, m->bytes * m->depth);
+		if (!m->quiet)
+			printf("Sending %" PRIu64 " %s requests, %" PRIu64 " bytes each, %" PRIu64
+			       " in parallel (starting at offset %" PRIu64 ", step size %" PRIu64
+			       ")\n", m->count, m->writes ? "write" : "read", m->bytes, m->depth,
+			       m->offset, m->step ? m->step : m->bytes);
+		t0 = clock_ns();
+		r = bench_run(m, &f, mem);
+		if (r)
+			err_sys(e, r, "Failed request");
+		else if (!m->quiet)
+			printf("Run completed in %.3f seconds.\n",
+			       (double)(clock_ns() - t0) / 1e9);
+	}
+	img_close(&f);
+	free(mem);
+	return r ? 1 : 0;
+}
