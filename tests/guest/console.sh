@@ -16,12 +16,25 @@ port_of() {
 	PORT=/dev/${OUTPUT%$'\n'}
 }
 
-point "boots with four serial ports and a virtio-serial controller"
+# attach: take the pty for the guest's console, as somebody would who comes late.
+attach() {
+	cat "$tty" >>"$guest_console" &
+	reader=$!
+	exec {guest_in}<>"$tty"
+}
+
+detach() {
+	exec {guest_in}>&-
+	kill "$reader"
+	wait "$reader" || :
+}
+
+point "who attaches to the pty late sees the first kernel line"
 disk_root d0
 disk_args d0
 guest_start -kernel "$LAB_KERNELS/cloud/vmlinuz" \
 	-initrd "$LAB_INITRDS/cloud.cpio" -m 256 \
-	-append "console=ttyS1 console=ttyS0 loglevel=7 panic=-1 guest=test root=/dev/vda rw" \
+	-append "console=ttyS1 loglevel=7 panic=-1 guest=test root=/dev/vda rw" \
 	"${ARGS[@]}" -qmp "unix:$LAB_TMP/qmp,server=on,wait=off" \
 	-serial "pty:$tty" -serial null -serial "file:$LAB_OUT/ttyS3" \
 	-device virtio-serial-pci,id=vs,x-rows-first=on \
@@ -31,19 +44,29 @@ guest_start -kernel "$LAB_KERNELS/cloud/vmlinuz" \
 	-chardev "socket,id=ga,path=$agent,server=on,wait=off" \
 	-device virtserialport,bus=vs.0,id=agent,chardev=ga,name=org.qemu.guest_agent.0
 qmp_open "$LAB_TMP/qmp"
-guest_ready 200
-guest_sh "grep -c 16550A /proc/tty/driver/serial"
-expect "$OUTPUT" "^4"$'\n' "16550A ports"
-guest_sh "echo fourth >/dev/ttyS3"
-[[ $(<"$LAB_OUT/ttyS3") = fourth* ]] || fail "ttyS3 did not carry a line"
+sleep 20	# in which the guest boots for nobody
+exec {guest_in}>&-
+attach
+guest_ready 150
+expect "$(head -n 1 "$guest_console")" "Linux version" "the first line"
 
-point "who attaches to the pty late sees the first kernel line"
-timeout 3 cat "$tty" >"$LAB_OUT/late" || :
-expect "$(head -n 1 "$LAB_OUT/late")" "Linux version" "the first line"
-guest_sh "echo after the fact >/dev/ttyS1"
+point "and so does who comes after him"
+guest_sh "echo for the next"
+detach
+sleep 1
 timeout 3 cat "$tty" >"$LAB_OUT/later" || :
 expect "$(head -n 1 "$LAB_OUT/later")" "Linux version" "the first line again"
-expect "$(<"$LAB_OUT/later")" "after the fact" "the rest"
+expect "$(<"$LAB_OUT/later")" "for the next" "the rest"
+sleep 1
+attach
+guest_wait "@@ $guest_seq 0"	# past what is shown again
+
+point "there are four serial ports"
+guest_sh "grep -c 16550A /proc/tty/driver/serial"
+expect "$OUTPUT" "4"$'\n'"\$" "16550A ports"
+guest_sh "echo fourth >/dev/ttyS3"
+sleep 1
+[[ $(<"$LAB_OUT/ttyS3") = *fourth* ]] || fail "ttyS3 did not carry a line"
 
 point "hvc0 and a console that many watch"
 guest_sh "modprobe virtio_console && stty -F /dev/hvc0 raw -echo"
@@ -107,20 +130,18 @@ guest_sh "sleep 1; ! grep -lx hot.port /sys/class/virtio-ports/*/name"
 guest_dmesg
 
 point "all of it survives a reboot"
-timeout 200 cat "$tty" >"$LAB_OUT/reboot" &
-reader=$!
+before=$(grep -c "Linux version" "$guest_console")
 guest_sh "sync"
 guest_send reboot
 guest_ready 200
-kill "$reader"
-wait "$reader" || :
-[[ $(grep -c "Linux version" "$LAB_OUT/reboot") = 2 ]] ||
-	fail "the pty shows $(grep -c "Linux version" "$LAB_OUT/reboot") boots, not 2"
+[[ $(grep -c "Linux version" "$guest_console") = $((before + 1)) ]] ||
+	fail "the pty does not show the second boot"
 guest_sh "modprobe virtio_console && echo again >/dev/hvc0"
 (sleep 2) | socat -t 2 - "UNIX-CONNECT:$con" >"$LAB_OUT/watch3"
 expect "$(<"$LAB_OUT/watch3")" "from the guest.*again" "the console's replay"
 guest_dmesg
 guest_poweroff
+wait "$reader" || :
 qmp_close
 disk_clean "$DISK"
 finish
