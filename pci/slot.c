@@ -250,6 +250,25 @@ static int slot_request(struct dev *d)
 	return 0;
 }
 
+/* The link goes down. BARs stay where they are for the driver's last words. */
+static bool slot_tear(struct dev *d)
+{
+	struct pci_bus *b = to_pci(d)->bus;
+	struct pci_root *r = b->root;
+	uint16_t ctl;
+	bool told;
+
+	pthread_mutex_lock(&r->lock);
+	ctl = control(b->bridge);
+	told = (ctl & PCI_EXP_SLTCTL_HPIE) &&
+	       (ctl & (PCI_EXP_SLTCTL_PDCE | PCI_EXP_SLTCTL_DLLSCE)) &&
+	       !b->slot_hp.let_go && !untouched(d);
+	if (told)
+		pci_slot_presence(b->bridge, false, true);
+	pthread_mutex_unlock(&r->lock);
+	return told;
+}
+
 static void slot_state(struct dev *d, enum dev_plug_state s)
 {
 	to_pci(d)->bus->slot_hp.last = s;
@@ -271,5 +290,6 @@ static void slot_hide(struct dev *d)
 
 const struct dev_plug_ops pci_plug_ops = {
 	.check = slot_check, .group = slot_group, .request = slot_request,
+	.tear = slot_tear,
 	.state = slot_state, .place = slot_place, .hide = slot_hide,
 };

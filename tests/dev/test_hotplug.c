@@ -190,6 +190,7 @@ Test(hotplug, test_plug_sends_one_message_until_all_is_cleared)
 	ecam_write(r, PORT, exp_cap + PCI_EXP_SLTSTA, 2, PCI_EXP_SLTSTA_PDC);
 	cr_expect_eq(rig_msis(r), 1);
 	clear_changes();
+	guest_takes();
 	unplug_ok("d", true);
 	cr_expect_eq(rig_msis(r), 2);
 	cr_expect_not(rig_level(r, T_GSI + 2));
@@ -269,13 +270,49 @@ Test(hotplug, test_unplug_waits_for_the_guest)
 	cr_expect_eq(ecam_read(r, FN, 0, 4), 0x56781234);
 }
 
-Test(hotplug, test_unplug_by_force_does_not_wait)
+Test(hotplug, test_unplug_by_force_takes_the_link_first_then_the_device)
+{
+	struct tpci *t;
+	struct err e = ERR_INIT;
+
+	plugged();
+	t = (struct tpci *)dev_find(r->vm, "d");
+	ecam_write(r, FN, PCI_BASE_ADDRESS_0, 4, 0xc0000000);
+	unplug_ok("d", true);
+	cr_expect_eq(slot_status(), CHANGES);
+	cr_expect_not(link_up());
+	cr_expect_eq(ecam_read(r, FN, 0, 4), 0xffffffff);
+	cr_expect(t->pci.bar[0].mapped);	/* for the driver's last words */
+	expect_log("");
+	cr_expect_lt(unplug("d", false, 0, &e), 0);
+	cr_expect_str_eq(e.text, "Device d is already in the process of unplug; "
+			 "DEVICE_DELETED follows");
+	light(OFF);
+	expect_log("DEVICE_DELETED:d surprise-removed:d ");
+	plug("'id': 'd', 'bus': 'rp'");
+	cr_expect(link_up());
+}
+
+Test(hotplug, test_unplug_by_force_twice_or_from_a_stopped_guest_is_at_once)
 {
 	plugged();
 	unplug_ok("d", true);
+	unplug_ok("d", true);
 	expect_log("DEVICE_DELETED:d surprise-removed:d ");
-	cr_expect_eq(slot_status(), CHANGES);
-	cr_expect_not(link_up());
+	light(OFF);
+	plugged();
+	atomic_store(&r->vm->state, VM_PAUSED);
+	unplug_ok("d", true);
+	expect_log("DEVICE_DELETED:d surprise-removed:d ");
+}
+
+Test(hotplug, test_unplug_by_force_waits_a_second_at_most)
+{
+	plugged();
+	unplug_ok("d", true);
+	for (int i = 0; i < 300 && dev_find(r->vm, "d"); i++)
+		loop_turn(r->loop, 10 * NS_PER_MS);
+	expect_log("DEVICE_DELETED:d surprise-removed:d ");
 }
 
 Test(hotplug, test_unplug_repeated_asks_again_and_force_ends_it)
@@ -285,6 +322,7 @@ Test(hotplug, test_unplug_repeated_asks_again_and_force_ends_it)
 	unplug_ok("d", false);
 	cr_expect_eq(ejects, 2);
 	unplug_ok("/machine/peripheral/d", true);
+	light(OFF);
 	expect_log("unplug-requested:d unplug-requested:d DEVICE_DELETED:d "
 		   "surprise-removed:d ");
 }
@@ -381,6 +419,10 @@ Test(hotplug, test_unplug_before_the_start_and_after_the_end_is_immediate)
 	atomic_store(&r->vm->state, VM_SHUTDOWN);
 	unplug_ok("d", false);
 	cr_expect_null(dev_find(r->vm, "d"));
+	plugged();
+	atomic_store(&r->vm->state, VM_GUEST_PANICKED);
+	unplug_ok("d", false);
+	cr_expect_null(dev_find(r->vm, "d"));
 }
 
 /* ---- with a reset ---- */
@@ -427,6 +469,7 @@ Test(hotplug, test_guest_toggling_the_slot_harms_nobody)
 	}
 	rig_turn(r);
 	cr_expect_not_null(dev_find(r->vm, "d"));	/* nobody asked it to go */
+	unplug_ok("d", true);
 	unplug_ok("d", true);
 	cr_expect_null(dev_find(r->vm, "d"));
 	expect_log("DEVICE_DELETED:d surprise-removed:d ");

@@ -2,7 +2,8 @@
  * tests/fuzz/fuzz_pci_config.c - config and MMIO accesses over a topology.
  *
  * The input is a list of 12-byte steps: what, whose function, offset, width,
- * value. Each input starts from a reset machine.
+ * value. Each input starts from a reset machine. Devices come and go at port b
+ * meanwhile, with the guest's consent or without.
  */
 #include <assert.h>
 #include <stddef.h>
@@ -29,10 +30,36 @@ static void build(void)
 		      "'pin': 1, 'express': true");
 }
 
+/* Up to three functions at the port, with and without function 0. */
+static void hotplug(uint8_t how, uint8_t fn)
+{
+	static const char *const ids[] = { "h0", "h1", "h2" };
+	const char *id = ids[fn % ARRAY_LEN(ids)];
+	struct dev_unplug_opts o = { .force = how & 2, .timeout_ms = how & 4 ? 1 : 0 };
+	struct err e = ERR_INIT;
+	struct dev *d = dev_find(r->vm, id);
+	json_t *args;
+
+	if (how & 1) {
+		args = json_pack("{s:s, s:s, s:s, s:i, s:b, s:i}", "driver", "tpci", "id", id,
+				 "bus", "b", "addr", fn % (int)ARRAY_LEN(ids), "multifunction",
+				 1, "mem32", 4096);
+		dev_plug(r->vm, args, NULL, &e);
+		json_decref(args);
+	} else if (how & 8 && d) {
+		dev_unplug_answer(d, how & 16);
+	} else {
+		dev_unplug(r->vm, id, &o, &e);
+	}
+	if (how & 32)
+		loop_turn(r->loop, 0);
+}
+
 static uint16_t bdf_of(uint8_t n)
 {
 	static const uint16_t known[] = {
 		BDF(0, 0, 0), BDF(0, 2, 0), BDF(0, 3, 0), BDF(0, 4, 0), BDF(1, 0, 0), BDF(2, 1, 0),
+		BDF(3, 0, 0), BDF(3, 0, 1),
 	};
 
 	return n < 0xc0 ? known[n % ARRAY_LEN(known)] : (uint16_t)(n << 3);
@@ -44,7 +71,7 @@ static void step(const uint8_t *s)
 	uint16_t bdf = bdf_of(s[1]), off = s[2] | (s[3] & 0xf0) << 4;
 	uint64_t val = get_le64(s + 4);
 
-	switch (s[0] % 8) {
+	switch (s[0] % 9) {
 	case 0:
 		ecam_write(r, bdf, off, width, val);
 		break;
@@ -67,6 +94,9 @@ static void step(const uint8_t *s)
 		msix_fire(&deep->pci, off);
 		msi_fire(&flat->pci, off % 32);
 		break;
+	case 8:
+		hotplug(s[4], s[5]);
+		break;
 	default:
 		pci_intx_set(off & 1 ? &deep->pci : &flat->pci, val & 1);
 	}
@@ -81,10 +111,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	if (!r)
 		build();
+	atomic_store(&r->vm->state, VM_RUNNING);
+	for (i = 0; i < 3; i++)		/* what the input before left */
+		hotplug(2 | 32, (uint8_t)i);
+	rig_turn(r);
 	rig_reset(r);
 	assert(pci_enumerate(r->vm->pci, &e) == 0);
 	for (i = 0; i + STEP <= len && i < (size_t)STEPS_MAX * STEP; i += STEP)
 		step(data + i);
+	rig_turn(r);
+	assert(r->vm->resets_pending == 0);
 	assert(pci_config_read(r->vm->pci, BDF(0, 4, 0), 0, 4) == 0x56781234);
 	return 0;
 }

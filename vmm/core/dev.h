@@ -71,6 +71,10 @@ struct dev_plug_ops {
 	 * dev_unplug_answer() may follow; 1: it need not be asked. Called again
 	 * when the user asks again. NULL: it need not be asked. */
 	int (*request)(struct dev *d);
+	/* Forced removal, first step: let the guest see that the group is gone,
+	 * while its driver can still talk to it. True: it was told, and a
+	 * dev_unplug_answer() says when it is done. NULL: never. */
+	bool (*tear)(struct dev *d);
 	/* The state of the group that @d stands for has changed. May be NULL. */
 	void (*state)(struct dev *d, enum dev_plug_state s);
 	/* Where @d is, for the state's event: members of an object that the
@@ -186,7 +190,8 @@ void dev_destroy(struct dev *d);
 int dev_plug(struct vm *vm, const json_t *args, struct dev **out, struct err *e);
 
 struct dev_unplug_opts {
-	bool force;		/* do not ask the guest: surprise removal */
+	bool force;		/* do not ask the guest: surprise removal, after
+				 * at most a second */
 	uint64_t timeout_ms;	/* time the guest has to answer while the VM
 				 * runs; 0: for ever */
 };

@@ -11,6 +11,7 @@
  *	destroy	in a later turn of the loop, because what ended the reset may
  *		have left work of the device's in this one
  *	tell	DEVICE_DELETED; id and place have been free since the last step
+ * What is forced out is first shown to be gone: see TEAR_NS.
  * With a controller leaves what sits on it, with a function its whole slot.
  * From hide to tell each of them counts as a pending reset, so that a reset of
  * the machine and the end of the VM wait for it.
@@ -30,6 +31,11 @@
 #define QOM_DEVICES	"/machine/peripheral/"
 #define QOM_ANONYMOUS	"/machine/peripheral-anon/"
 
+/* How long a guest's driver finds the device that was torn out. Linux resets a
+ * virtio device that it has lost, and reads the status until that is 0: for ever
+ * when nothing answers any more, and its hot-plug driver waits with it. */
+#define TEAR_NS		NS_PER_SEC
+
 TRACE_DEFINE(dev_plug_state);
 
 enum answer { ANSWER_TAKEN = 1, ANSWER_GRANTED = 2, ANSWER_REFUSED = 4 };
@@ -41,6 +47,7 @@ struct plug {
 	struct loop_work answer_work;
 	/* of a device that stands for its group */
 	bool asked;			/* the guest was, and has not answered */
+	bool surprise;			/* told, rather than asked */
 	uint64_t timeout_ns;
 	struct loop_timer timer;
 	/* while it leaves */
@@ -48,7 +55,6 @@ struct plug {
 	bool is_ready;			/* its reset has ended */
 	/* of all that leave together, at the lead */
 	int members, ready;
-	bool surprise;
 	bool late;			/* remove_work was put off by one turn */
 	struct loop_work remove_work;
 };
@@ -277,13 +283,12 @@ static void hide(struct dev *d)
 		ops->hide(d);
 }
 
-static void leave(struct dev *d, bool surprise)
+static void leave(struct dev *d)
 {
 	struct vm *vm = d->vm;
 	struct dev **list;
 	int i;
 
-	d->plug->surprise = surprise;
 	join_all(d->plug);
 	list = leavers(d->plug);
 	/* Function 0 last: with it the slot's link goes down. */
@@ -329,8 +334,10 @@ static void timer_cb(struct loop_timer *t)
 {
 	struct plug *p = container_of(t, struct plug, timer);
 
+	if (p->asked && p->surprise)
+		leave(p->dev);
 	/* A guest that does not run cannot answer. */
-	if (atomic_load(&p->dev->vm->state) != VM_RUNNING)
+	else if (atomic_load(&p->dev->vm->state) != VM_RUNNING)
 		timer_arm(p);
 	else if (p->asked)
 		give_up(p->dev, DEV_PLUG_TIMED_OUT);
@@ -338,8 +345,12 @@ static void timer_cb(struct loop_timer *t)
 
 static void granted(struct dev *d)
 {
+	if (d->plug->surprise) {
+		leave(d);
+		return;
+	}
 	state_note(d, DEV_PLUG_ACKNOWLEDGED);
-	leave(d, false);
+	leave(d);
 	state_event(d->vm, state_data(d, DEV_PLUG_ACKNOWLEDGED));
 }
 
@@ -350,7 +361,7 @@ static void answer_cb(struct loop_work *w)
 
 	if (p->asked && (a & ANSWER_GRANTED))
 		granted(p->dev);
-	else if (p->asked && (a & ANSWER_REFUSED))
+	else if (p->asked && !p->surprise && (a & ANSWER_REFUSED))
 		give_up(p->dev, DEV_PLUG_REFUSED);
 	else if ((a & ANSWER_TAKEN) && p->state == DEV_PLUG_PLUGGING)
 		state_set(p->dev, DEV_PLUG_PRESENT);
@@ -390,14 +401,14 @@ static struct dev *find(struct vm *vm, const char *name)
 	return NULL;
 }
 
-static int check(struct dev *d, struct err *e)
+static int check(struct dev *d, bool force, struct err *e)
 {
 	const struct dev_plug_ops *ops = dev_type_plug(d->type);
 
 	if ((d->type->flags & (DEV_NO_HOTPLUG | DEV_BUILTIN)) || !ops)
 		return err_set(e, -EINVAL, "Device '%s' does not support hotplugging; '%s' "
 			       "stays for as long as the VM does", d->type->name, d->path);
-	if (d->plug->lead)
+	if (d->plug->lead || (d->plug->asked && d->plug->surprise && !force))
 		return err_set(e, -EBUSY, "Device %s is already in the process of unplug; "
 			       "DEVICE_DELETED follows", d->path);
 	return ops->check ? ops->check(d, e) : 0;
@@ -408,7 +419,8 @@ static bool guest_is_there(const struct vm *vm)
 {
 	int s = atomic_load(&vm->state);
 
-	return s != VM_PRELAUNCH && s != VM_SHUTDOWN;
+	return s != VM_PRELAUNCH && s != VM_SHUTDOWN && s != VM_INTERNAL_ERROR &&
+	       s != VM_GUEST_PANICKED;
 }
 
 static void ask(struct dev *d, uint64_t timeout_ms)
@@ -419,14 +431,33 @@ static void ask(struct dev *d, uint64_t timeout_ms)
 
 	atomic_store(&p->answers, 0);	/* to an earlier question */
 	p->asked = true;
+	p->surprise = false;
 	p->timeout_ns = MIN(timeout_ms, UINT64_MAX / 2 / NS_PER_MS) * NS_PER_MS;
 	timer_arm(p);
 	/* A reset that is under way ends with the device's removal. */
 	now = !d->vm->resetting && (!ops->request || ops->request(d) == 1);
 	state_note(d, DEV_PLUG_REQUESTED);
 	if (now)
-		leave(d, false);
+		leave(d);
 	state_event(d->vm, state_data(d, DEV_PLUG_REQUESTED));
+}
+
+/* A second force does not wait. */
+static void force(struct dev *d)
+{
+	const struct dev_plug_ops *ops = dev_type_plug(d->type);
+	struct plug *p = d->plug;
+	bool again = p->asked && p->surprise;
+
+	p->surprise = guest_is_there(d->vm);
+	if (again || d->vm->resetting || atomic_load(&d->vm->state) != VM_RUNNING ||
+	    !ops->tear || !ops->tear(d)) {
+		leave(d);
+		return;
+	}
+	p->asked = true;
+	p->timeout_ns = TEAR_NS;
+	timer_arm(p);
 }
 
 int dev_unplug(struct vm *vm, const char *id, const struct dev_unplug_opts *o, struct err *e)
@@ -437,13 +468,13 @@ int dev_unplug(struct vm *vm, const char *id, const struct dev_unplug_opts *o, s
 
 	if (!d)
 		return err_class(e, ERR_DEVICE_NOT_FOUND, -ENOENT, "Device '%s' not found", id);
-	r = check(d, e);
+	o = o ? o : &plain;
+	r = check(d, o->force, e);
 	if (r)
 		return r;
-	o = o ? o : &plain;
 	group_of(d, list);
 	if (o->force || !guest_is_there(vm))
-		leave(list[0], guest_is_there(vm));
+		force(list[0]);
 	else
 		ask(list[0], o->timeout_ms);
 	return 0;
@@ -462,7 +493,7 @@ bool plug_at_reset(struct vm *vm)
 		if (!d->plug->asked)
 			continue;
 		state_note(d, DEV_PLUG_ACKNOWLEDGED);
-		leave(d, false);
+		leave(d);
 		later = true;
 	}
 	return later;
