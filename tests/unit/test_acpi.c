@@ -119,9 +119,9 @@ static char *round_trip(const struct env *v, const char *sig)
 	return round_trip_with(v, sig, "");
 }
 
-/* A port at 02.1 with a slot, one at 03.0 without, a switch behind a third. */
+/* A port at 02.1 with a slot, one at 03.0 without, a switch in a third's slot. */
 static const struct acpi_bridge bridges[] = {
-	{ 2, 1, 0, 1 }, { 3, 0, 0, 0 }, { 4, 0, 0, 0 }, { 0, 0, 1, 0 }, { 0, 0, 2, 2 },
+	{ 2, 1, 0, 1 }, { 3, 0, 0, 0 }, { 4, 0, 0, 9 }, { 0, 0, 1, 0 }, { 0, 0, 2, 2 },
 	{ 1, 0, 2, 300 }, { 0x1e, 7, 0, 70 },
 };
 
@@ -207,6 +207,8 @@ Test(acpi, ssdt_of_slots_survives_iasl_and_names_each)
 	cr_expect(strstr(text, "Notify (\\_SB.PCI0.S20.S00.S08.S00, 0x03)"), "%s", text);
 	cr_expect(strstr(text, "Notify (\\_SB.PCI0.SF7.S00, 0x03)"), "%s", text);
 	cr_expect(strstr(text, "EJDO (0x012C)"), "%s", text);
+	cr_expect_not(strstr(text, "EJDO (0x09)"), "a switch cannot be ejected");
+	cr_expect_not(strstr(text, "Notify (\\_SB.PCI0.S20.S00, 0x03)"));
 	cr_expect(strstr(text, "EJST (0x02, Arg0, Arg1)"), "%s", text);
 	free(text);
 	gmem_destroy(v.gm);

@@ -169,19 +169,30 @@ static void bridge_name(const struct acpi_bridge *b, char *name)
 	snprintf(name, 5, "S%02hhX_", (unsigned char)(b->slot << 3 | b->function));
 }
 
+/* The number of bridge @i's slot, if it holds what can leave: a bridge cannot, and
+ * would have the name of the object that is ejected. */
+static uint16_t slot_of(const struct acpi_info *a, size_t i)
+{
+	bool holds_bridge = i + 1 < a->bridge_count &&
+			    a->bridges[i + 1].depth > a->bridges[i].depth;
+
+	return holds_bridge ? 0 : a->bridges[i].number;
+}
+
 /* The bridges from *i on that are @depth deep, and what is below each. */
 static void put_bridges(struct code *c, const struct acpi_info *a, size_t *i, uint8_t depth)
 {
 	while (*i < a->bridge_count && a->bridges[*i].depth >= depth) {
-		const struct acpi_bridge *b = &a->bridges[(*i)++];
+		const struct acpi_bridge *b = &a->bridges[*i];
+		uint16_t number = slot_of(a, (*i)++);
 		char name[5];
 		size_t dev;
 
 		bridge_name(b, name);
 		dev = device_begin(c, name);
 		put_adr(c, b->slot, b->function);
-		if (b->number)
-			put_occupant(c, b->number);
+		if (number)
+			put_occupant(c, number);
 		put_bridges(c, a, i, (uint8_t)(depth + 1));
 		end(c, dev);
 	}
@@ -228,8 +239,8 @@ static void put_event(struct code *c, const struct acpi_info *a)
 	put_op(c, AML_LOCAL0);
 	for (size_t i = 0; i < a->bridge_count; i++) {
 		bridge_name(&a->bridges[i], path + 4 * a->bridges[i].depth);
-		if (a->bridges[i].number)
-			put_notify(c, path, a->bridges[i].number);
+		if (slot_of(a, i))
+			put_notify(c, path, slot_of(a, i));
 	}
 	put_read_request(c);
 	end(c, loop);
@@ -244,7 +255,7 @@ static bool any_slot(const struct acpi_info *a)
 	for (size_t i = 0; i < a->bridge_count; i++) {
 		if (a->bridges[i].depth >= DEPTH_MAX)
 			return false;	/* no guest gets that far down */
-		any |= a->bridges[i].number != 0;
+		any |= slot_of(a, i) != 0;
 	}
 	return any;
 }
