@@ -337,13 +337,15 @@ check-guest:		## stock Debian kernels, directly or in the lab
 	+@tests/runner/check-guest.sh "$(SUB)"
 
 # What the rings run, variant by variant; $(B) and $(SAN) say which.
-.PHONY: run-tests run-tsan run-kvm
+.PHONY: run-tests run-tsan run-kvm run-kvm-lib
 run-tests: tests
 	@tests/runner/criterion.sh $(B) $(CHECK_BIN)
 run-tsan: tests-tsan
 	@tests/runner/criterion.sh $(B) $(TSAN_BIN)
 run-kvm: tests-kvm
 	@tests/runner/criterion.sh $(B) $(KVM_BIN)
+run-kvm-lib: $(filter $(B)/tests/kvm/test_lib%,$(KVM_BIN))
+	@tests/runner/criterion.sh $(B) $^
 .PHONY: run-replay
 run-replay: replays
 	@tests/runner/replay.sh $(REPLAY_BIN)

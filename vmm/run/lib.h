@@ -113,6 +113,9 @@ int lib_fail(struct roost_error *e, int r, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 int lib_fail_err(struct roost_error *e, int r, const struct err *from);
 
+/* Messages go where they go now, though no client has said so: the program. */
+void lib_keep_log(void);
+
 /* CLOCK_MONOTONIC at which @timeout_ms from now is over; UINT64_MAX: never. */
 uint64_t lib_deadline(int timeout_ms);
 /* Wait for @cond; false when @deadline is over. */

@@ -307,6 +307,13 @@ static void choose_log(void)
 		log_set_sink(drop_message, NULL);
 }
 
+void lib_keep_log(void)
+{
+	pthread_mutex_lock(&registry_lock);
+	log_chosen = true;
+	pthread_mutex_unlock(&registry_lock);
+}
+
 static struct lib_vm *alloc(json_t *desc)
 {
 	struct lib_vm *v = xcalloc(1, sizeof(*v));

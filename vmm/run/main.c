@@ -26,6 +26,7 @@
 #include "vmm/loop/loop.h"
 #include "vmm/run/build.h"
 #include "vmm/run/console_attach.h"
+#include "vmm/run/expect.h"
 #include "vmm/run/guess.h"
 #include "vmm/run/help.h"
 #include "vmm/run/hub.h"
@@ -487,6 +488,8 @@ static int act(json_t *desc, enum options_action action, bool run_written)
 		log_err("%s", e.text);
 		return EXIT_FAILURE;
 	}
+	if (json_object_get(desc, "expect"))
+		return expect_run(desc);
 	if (enter_runtime(desc, run_written, &rt))
 		return EXIT_FAILURE;
 	if (json_object_get(desc, "attach"))

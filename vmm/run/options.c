@@ -81,6 +81,8 @@ static const struct opt opts[] = {
 	{ "mon", OPT_LIST, "mons", "chardev", 0, "chardev=ID,mode=control", "QMP on a chardev", 0 },
 	{ "monitor", OPT_TEXTS, "monitors", NULL, 0, "none", "no human monitor; QMP is on -qmp", 0 },
 	{ "S", OPT_FLAG, "paused", NULL, 0, NULL, "do not start the vCPUs; wait for QMP cont", 0 },
+	{ "expect", OPT_TEXT, "expect", NULL, 0, "FILE",
+	  "run a script of what to type on the serial port and what to wait for", 0 },
 	{ "no-reboot", OPT_FLAG, "no-reboot", NULL, 0, NULL, "end instead of rebooting", 0 },
 	{ "no-shutdown", OPT_FLAG, "no-shutdown", NULL, 0, NULL,
 	  "stay when the guest powers off", 0 },
