@@ -77,6 +77,7 @@ struct lib_vm {
 	pthread_cond_t cond;		/* CLOCK_MONOTONIC */
 	/* lock */
 	bool ready;			/* creation has succeeded or failed */
+	bool let_go;			/* destroy does not touch the loop any more */
 	int result;
 	struct err err;
 	uint64_t ends, resets;

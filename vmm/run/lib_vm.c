@@ -249,6 +249,15 @@ static void tear_down(struct lib_vm *v)
 	loop_destroy(v->loop);
 }
 
+/* Whoever told the loop to quit may still be waking it. */
+static void wait_let_go(struct lib_vm *v)
+{
+	pthread_mutex_lock(&v->lock);
+	while (!v->let_go)
+		pthread_cond_wait(&v->cond, &v->lock);
+	pthread_mutex_unlock(&v->lock);
+}
+
 static void *vm_thread(void *arg)
 {
 	struct lib_vm *v = arg;
@@ -261,8 +270,10 @@ static void *vm_thread(void *arg)
 	v->ready = true;
 	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);
-	if (r == 0)
+	if (r == 0) {
 		loop_run(v->loop);
+		wait_let_go(v);
+	}
 	tear_down(v);
 	return NULL;
 }
@@ -449,6 +460,10 @@ int roost_vm_destroy(struct roost_vm *vm)
 		return -ESTALE;
 	send_away(v);
 	loop_quit(v->loop);
+	pthread_mutex_lock(&v->lock);
+	v->let_go = true;
+	pthread_cond_broadcast(&v->cond);
+	pthread_mutex_unlock(&v->lock);
 	pthread_join(v->thread, NULL);
 	release(v);
 	return 0;
