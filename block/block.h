@@ -95,6 +95,7 @@ enum block_susp_state {
 	SUSP_PARKED,			/* waits for its turn */
 	SUSP_OUT,			/* tried once more; stays in the list */
 	SUSP_STOPPED,			/* waits for drive_resume() */
+	SUSP_HELD,			/* waits for drive_release() */
 	SUSP_EXPIRED,			/* on its way to the final policy */
 };
 
@@ -390,6 +391,15 @@ struct drive {
 	void *on_error_arg;
 	pthread_mutex_t lock;		/* of all suspended requests */
 	struct block_susp_list stopped;	/* wait for drive_resume() */
+	/* drive_hold() */
+	_Atomic bool held;
+	struct block_susp_list waiting;	/* arrived since; lock */
+	/* The device lets go of the drive: for who works on it. Main loop. */
+	void (*on_close)(struct drive *d, void *arg);
+	void *on_close_arg;
+	void (*on_idle)(struct drive *d, void *arg);	/* main loop; NULL: told */
+	void *on_idle_arg;
+	struct loop_work idle_work;
 	struct drive_retry retry;
 	struct drive_stall stall;
 	struct log_limit errors;
@@ -437,6 +447,15 @@ void drive_pause(struct drive *d);
 /* The VM runs again: issue what was kept by a stop. Main loop. */
 void drive_resume(struct drive *d);
 
+/*
+ * Keep what the device submits from now on, and call @idle once nothing is in
+ * the nodes any more (requests that wait for a retry or a resume may be left;
+ * they go to whatever node the drive has then). Once per drive_release(). Main
+ * loop; so is @idle, which is never called from inside.
+ */
+void drive_hold(struct drive *d, void (*idle)(struct drive *d, void *arg), void *arg);
+/* Issue what was kept. Also before @idle was called. Main loop. */
+void drive_release(struct drive *d);
 /* -errno of the first request that a stop keeps; 0: none. Any thread. */
 int drive_stop_error(struct drive *d);
 

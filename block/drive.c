@@ -49,7 +49,9 @@ void drive_finish(struct drive *d, struct block_req *r, int ret)
 	} else {
 		count(&s->errors[r->op], 1);
 	}
-	atomic_fetch_sub_explicit(&s->inflight, 1, memory_order_release);
+	atomic_fetch_sub(&s->inflight, 1);
+	if (__builtin_expect(atomic_load_explicit(&d->held, memory_order_relaxed), 0))
+		drive_poke(d);
 	trace(drive_done, "%s: %s at %" PRIu64 ": %d", d->id, op_words[r->op], r->offset, ret);
 	r->done(r, ret);
 }
@@ -93,6 +95,7 @@ static void park(struct drive *d, struct block_req *r, int err)
 	pthread_mutex_lock(&d->lock);
 	r->susp = (struct block_susp){ .state = SUSP_STOPPED, .err = err };
 	susp_insert(&d->stopped, r);
+	drive_poke(d);
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -214,17 +217,11 @@ void drive_issue(struct drive *d, struct block_req *r)
 		block_submit(d->node, r);
 }
 
-void drive_submit(struct drive *d, struct block_req *r)
+/* The drive is not held: to the node, if the request is sound. */
+static void proceed(struct drive *d, struct block_req *r)
 {
 	int ret = check(d, r);
 
-	r->drive = d;
-	r->cancelled = false;
-	r->susp = (struct block_susp){ 0 };
-	r->start_ns = clock_ns();
-	atomic_fetch_add_explicit(&shard(d, r)->inflight, 1, memory_order_relaxed);
-	trace(drive_submit, "%s: %s at %" PRIu64 ", %" PRIu64 " bytes", d->id, op_words[r->op],
-	      r->offset, r->bytes);
 	if (ret) {
 		r->ended = drive_refused;
 		block_done_later(r, ret);
@@ -237,6 +234,31 @@ void drive_submit(struct drive *d, struct block_req *r)
 	drive_issue(d, r);
 }
 
+void drive_submit(struct drive *d, struct block_req *r)
+{
+	r->drive = d;
+	r->cancelled = false;
+	r->susp = (struct block_susp){ 0 };
+	r->start_ns = clock_ns();
+	/* Counted before the look at held, as drive_hold() sets that before it
+	 * looks at the count: one of the two sees the other. */
+	atomic_fetch_add(&shard(d, r)->inflight, 1);
+	trace(drive_submit, "%s: %s at %" PRIu64 ", %" PRIu64 " bytes", d->id, op_words[r->op],
+	      r->offset, r->bytes);
+	if (__builtin_expect(atomic_load(&d->held), 0) && drive_keep(d, r))
+		return;
+	proceed(d, r);
+}
+
+void drive_proceed(struct block_req *r)
+{
+	r->susp.state = SUSP_NONE;
+	if (r->cancelled)
+		drive_finish(r->drive, r, -ECANCELED);
+	else
+		proceed(r->drive, r);
+}
+
 void drive_cancel(struct block_req *r)
 {
 	struct drive *d = r->drive;
@@ -247,6 +269,8 @@ void drive_cancel(struct block_req *r)
 	parked = r->susp.listed && r->susp.state != SUSP_OUT;
 	if (parked && r->susp.state == SUSP_STOPPED)
 		susp_remove(&d->stopped, r);
+	else if (parked && r->susp.state == SUSP_HELD)
+		susp_remove(&d->waiting, r);
 	else if (parked)
 		retry_unpark(d, r);
 	if (parked)

@@ -65,6 +65,7 @@ int drive_create(struct block_graph *g, const char *id, struct block_node *n,
 	d->werror = d->rerror = DRIVE_AUTO;
 	pthread_mutex_init(&d->lock, NULL);
 	retry_init(d);
+	hold_init(d);
 	stall_init(d);
 	/* In the order they were given: that is the order of the disks. */
 	for (p = &g->drives; *p; p = &(*p)->next)
@@ -83,6 +84,7 @@ void drive_destroy(struct drive *d)
 		p = &(*p)->next;
 	*p = d->next;
 	retry_fini(d);
+	loop_work_cancel(d->graph->loop, &d->idle_work);
 	stall_quiet(d);
 	pthread_mutex_destroy(&d->stall.lock);
 	block_detach(&d->root);
@@ -199,8 +201,11 @@ void drive_close(struct drive *d)
 {
 	if (!d)
 		return;
+	if (d->on_close)
+		d->on_close(d, d->on_close_arg);
 	assert(!d->stopped.head && drive_totals(d).inflight == 0);
 	retry_fini(d);
+	loop_work_cancel(d->graph->loop, &d->idle_work);
 	stall_quiet(d);
 	free(d->owner);
 	d->owner = NULL;

@@ -200,6 +200,7 @@ bool retry_park(struct drive *d, struct block_req *r, int err)
 	/* A later failure changes nothing that the main loop waits for. */
 	if (first || !keep || (t->round && !t->out) || t->failures == 1)
 		wake_main(d);
+	drive_poke(d);
 	pthread_mutex_unlock(&d->lock);
 	return keep;
 }
@@ -453,11 +454,12 @@ static void tell(struct drive *d, const struct drive_event *ev)
 /* ---- the main loop's part ---- */
 
 /* When the timer has to fire, in CLOCK_MONOTONIC. Lock. */
-static uint64_t next_wake(const struct drive_retry *t)
+static uint64_t next_wake(const struct drive *d)
 {
+	const struct drive_retry *t = &d->retry;
 	uint64_t at = NEVER;
 
-	if (t->begun_ns && !t->paused_at) {
+	if (t->begun_ns && !t->paused_at && !atomic_load(&d->held)) {
 		at = earliest(t);
 		at = at == NEVER ? at : at + t->paused_total;
 	}
@@ -479,7 +481,8 @@ static void update(struct drive *d)
 	pthread_mutex_lock(&d->lock);
 	if (!t->paused_at)
 		expire_due(d);
-	if (t->begun_ns && !t->paused_at && !t->out) {
+	/* A held drive's nodes are about to change: no new tries. */
+	if (t->begun_ns && !t->paused_at && !t->out && !atomic_load(&d->held)) {
 		if (t->round)
 			end_round(t);
 		else
@@ -497,7 +500,7 @@ static void update(struct drive *d)
 	} else {
 		n = collect(t, ev, &ended_ns);
 	}
-	at = next_wake(t);
+	at = next_wake(d);
 	pthread_mutex_unlock(&d->lock);
 	if (at == NEVER)
 		loop_timer_cancel(&t->timer);

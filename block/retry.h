@@ -113,6 +113,13 @@ void drive_issue(struct drive *d, struct block_req *r);
 void drive_expired(struct drive *d, struct block_req *r);
 void drive_finish(struct drive *d, struct block_req *r, int ret);
 
+/* drive_hold.c: keep @r if the drive is still held; something left the nodes. */
+bool drive_keep(struct drive *d, struct block_req *r);
+void drive_poke(struct drive *d);
+/* @r is not kept any more. On r->loop. */
+void drive_proceed(struct block_req *r);
+void hold_init(struct drive *d);
+
 /* Insert in the order of submission; remove. Drive's lock. */
 void susp_insert(struct block_susp_list *l, struct block_req *r);
 void susp_remove(struct block_susp_list *l, struct block_req *r);

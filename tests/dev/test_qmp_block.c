@@ -301,3 +301,78 @@ Test(qmp_block, test_suspended_disk_is_shown_retried_and_given_up)
 	cr_expect_eq(json_integer_value(json_object_get(retry, "timed-out")), 1);
 	json_decref(list);
 }
+
+/* ---- snapshots ---- */
+
+/* What libvirt does before it asks for the snapshot. */
+static void add_overlay(void)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text), "qemu-img create -q -f qcow2 -b %s -F raw %s.ov", path, path);
+	cr_assert_eq(system(text), 0);
+	snprintf(text, sizeof(text), "{'driver': 'file', 'node-name': 'ov-storage', "
+		 "'filename': '%s.ov'}", path);
+	json_decref(ok("blockdev-add", text, NULL));
+	json_decref(ok("blockdev-add", "{'driver': 'qcow2', 'node-name': 'ov', "
+		       "'file': 'ov-storage', 'backing': null}", NULL));
+}
+
+static void drop_overlay(void)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "%s.ov", path);
+	unlink(text);
+}
+
+static const char *top_node(void)
+{
+	static char name[64];
+	json_t *list = ok("query-block", "{}", "[BlockInfo]");
+
+	snprintf(name, sizeof(name), "%s", json_str(json_object_get(json_array_get(list, 0),
+						    "inserted"), "node-name", "?"));
+	json_decref(list);
+	return name;
+}
+
+Test(qmp_block, test_transaction_puts_an_overlay_on_a_running_disk)
+{
+	uint8_t byte = 0;
+	uint32_t len;
+	uint16_t id;
+	int fd;
+
+	add_overlay();
+	fails("transaction", "{'actions': [{'type': 'blockdev-snapshot', 'data': "
+	      "{'node': 'format', 'overlay': 'ov'}}, {'type': 'blockdev-snapshot', 'data': "
+	      "{'node': 'none', 'overlay': 'ov'}}]}", "Cannot find device='none'");
+	fails("transaction", "{'actions': [{'type': 'drive-backup', 'data': {}}]}", "drive-backup");
+	cr_assert_str_eq(top_node(), "format");
+	json_decref(ok("transaction", "{'actions': [{'type': 'blockdev-snapshot', 'data': "
+		       "{'node': 'format', 'overlay': 'ov'}}]}", NULL));
+	cr_assert_str_eq(top_node(), "ov");
+	fails("blockdev-del", "{'node-name': 'format'}", "in use");
+	rig_mem_fill(v->rig, VDRV_DATA, 0xcd, 512);
+	start_write(5);
+	cr_assert(vdrv_wait_used(v, 0, &id, &len));
+	cr_assert_eq(status(), VIRTIO_BLK_S_OK);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	cr_assert_eq(pread(fd, &byte, 1, 5 * 512), 1);
+	cr_assert_eq(byte, 0, "the base was written to");
+	close(fd);
+	fails("blockdev-snapshot", "{'node': 'ov', 'overlay': 'ov'}", "already in use");
+	drop_overlay();
+}
+
+Test(qmp_block, test_quit_in_the_midst_of_a_snapshot_is_survived)
+{
+	json_t *req = json_pack("{s:s,s:{s:s,s:s}}", "execute", "blockdev-snapshot", "arguments",
+				"node", "format", "overlay", "ov");
+
+	add_overlay();
+	qmp_execute_async(q, req, NULL, NULL);
+	json_decref(req);
+	drop_overlay();		/* teardown() comes before the flush is back */
+}

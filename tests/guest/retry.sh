@@ -6,6 +6,7 @@
 # shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/lib.sh"
 
+export DM_DISABLE_UDEV=1	# the emulated host has none: nodes by dmsetup itself
 loops=()
 
 # storage NAME MIB: an ext4 file system on /dev/mapper/retry-NAME.
@@ -38,8 +39,10 @@ storage_end() {
 }
 
 point "a disk can be taken away here"
-if ! modprobe -q dm_mod || ! dmsetup targets >/dev/null 2>&1; then
-	skip "no device mapper"
+modprobe -q loop || :
+if ! modprobe -q dm_mod || ! losetup --find >/dev/null 2>&1 ||
+	! dmsetup targets >/dev/null 2>&1; then
+	skip "no device mapper or no loop devices"
 	finish
 	exit 0
 fi

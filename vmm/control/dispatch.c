@@ -296,11 +296,12 @@ void qmp_destroy(struct qmp *q)
 		return;
 	vm_unlisten(q->vm, &q->listener);
 	session_destroy_all(q);
+	/* First: what a table gives up below is answered to nobody. */
+	for (c = q->calls; c; c = c->next)
+		c->q = NULL;
 	for (t = qmp_tables; *t; t++)
 		if ((*t)->fini)
 			(*t)->fini(q);
-	for (c = q->calls; c; c = c->next)
-		c->q = NULL;
 	json_decref(q->schema);
 	json_decref(q->schema_index);
 	free(q);
