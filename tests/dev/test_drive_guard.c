@@ -215,3 +215,31 @@ Test(drive_guard, test_policy_is_changed_while_suspended)
 	json_decref(bad);
 	vdrv_destroy(v);
 }
+
+/* ---- storage that hangs ---- */
+
+static void never(struct block_node *n, struct block_req *r)
+{
+}
+
+/* Static: what is left behind is no leak. */
+static struct vdrv *hung;
+static struct block_driver deaf;
+
+Test(drive_guard, test_quit_with_a_request_that_never_ends_leaves_it_behind)
+{
+	struct drive *d;
+	uint64_t start;
+
+	hung = started("{'driver': 'virtio-blk-pci', 'id': 'disk0', 'drive': 'd0'}");
+	d = drive_find(hung->rig->vm->blocks, "d0");
+	deaf = *d->node->drv;
+	deaf.submit = never;
+	d->node->drv = &deaf;
+	start_write(hung, 1);
+	for (int i = 0; i < 20; i++)
+		loop_turn(hung->rig->loop, NS_PER_MS);
+	start = clock_ns();
+	cr_assert_not(vm_destroy(hung->rig->vm));
+	cr_assert_lt(clock_ns() - start, 3 * NS_PER_SEC);
+}

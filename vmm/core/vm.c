@@ -26,8 +26,9 @@
 #define MMIO_BYTES	(1ull << 52)	/* the most address bits a CPU has */
 
 /* How long vm_destroy() waits for I/O in flight. The kernel returns cancelled
- * requests at once, except from storage that hangs. */
-#define DRAIN_NS	(5 * NS_PER_SEC)
+ * requests at once, except from storage that hangs; what only waits for a retry
+ * ends at once. */
+#define DRAIN_NS	NS_PER_SEC
 
 TRACE_DEFINE(vm_request);
 TRACE_DEFINE(vm_state);
@@ -458,18 +459,18 @@ static void ignore_requests(struct loop_work *w)
 {
 }
 
-void vm_destroy(struct vm *vm)
+bool vm_destroy(struct vm *vm)
 {
 	uint32_t c;
 	int i;
 
 	if (!vm)
-		return;
+		return true;
 	vm->request_work.cb = ignore_requests;
 	for (c = 0; c < vm->vcpu_count; c++)
 		vcpu_destroy(vm->vcpu[c]);
 	if (!drain(vm))
-		return;
+		return false;
 	destroy_devices(vm);
 	if (vm->machine && vm->machine->fini)
 		vm->machine->fini(vm);
@@ -490,4 +491,5 @@ void vm_destroy(struct vm *vm)
 	free(vm->vcpu);
 	free(vm->name);
 	free(vm);
+	return true;
 }

@@ -151,8 +151,10 @@ struct vm {
 /* An empty VM on @main: memory, buses, no KVM. Never fails. */
 struct vm *vm_create(struct loop *main);
 /* Stop vCPUs, drain and destroy devices in reverse order, free. On the main
- * loop's thread, outside its callbacks: it may turn the loop. NULL allowed. */
-void vm_destroy(struct vm *vm);
+ * loop's thread, outside its callbacks: it may turn the loop. NULL allowed.
+ * False: the host does not let go of I/O in flight, and the VM is left behind,
+ * since its memory may still be written to; back ends and machine must stay. */
+bool vm_destroy(struct vm *vm);
 
 /* -object iothread. Main loop. */
 struct iothread *vm_iothread_find(struct vm *vm, const char *id);

@@ -483,7 +483,9 @@ void build_destroy(struct built *b)
 	chars = b->vm->chars;
 	char_drain(chars, DRAIN_NS);
 	qmp_destroy(b->qmp);
-	vm_destroy(b->vm);
+	/* Hung storage: what it may still write to stays for the process's life. */
+	if (!vm_destroy(b->vm))
+		return;
 	machine_free(b->machine);
 	block_graph_destroy(blocks);
 	char_set_destroy(chars);
