@@ -376,3 +376,102 @@ Test(qmp_block, test_quit_in_the_midst_of_a_snapshot_is_survived)
 	json_decref(req);
 	drop_overlay();		/* teardown() comes before the flush is back */
 }
+
+/* ---- libvirt's whole sequence ---- */
+
+static char jobs[256];
+
+static void note_job(struct vm_listener *l, const char *name, json_t *data)
+{
+	struct err e = ERR_INIT;
+
+	if (strcmp(name, "JOB_STATUS_CHANGE"))
+		return;
+	cr_expect_eq(qmp_schema_check(q, "q_obj_JOB_STATUS_CHANGE-arg", data, name, &e), 0);
+	snprintf(jobs + strlen(jobs), sizeof(jobs) - strlen(jobs), "%s ",
+		 json_str(data, "status", "?"));
+}
+
+static void run_job(const char *options)
+{
+	json_t *list;
+
+	*jobs = '\0';
+	json_decref(ok("blockdev-create", options, NULL));
+	for (int i = 0; i < 5000 && !strstr(jobs, "concluded"); i++)
+		loop_turn(v->rig->loop, NS_PER_MS);
+	list = ok("query-jobs", "{}", "[JobInfo]");
+	cr_assert_eq(json_array_size(list), 1);
+	cr_expect_str_eq(json_str(json_array_get(list, 0), "id", ""), "job0");
+	cr_expect_str_eq(json_str(json_array_get(list, 0), "status", ""), "concluded");
+	cr_expect_str_eq(json_str(json_array_get(list, 0), "error", "none"), "none");
+	json_decref(list);
+}
+
+Test(qmp_block, test_image_made_by_a_job_becomes_the_overlay)
+{
+	struct vm_listener l = { .event = note_job };
+	char text[512];
+	uint32_t len;
+	uint16_t id;
+
+	vm_listen(v->rig->vm, &l);
+	snprintf(text, sizeof(text), "{'job-id': 'job0', 'options': {'driver': 'file', "
+		 "'filename': '%s.ov', 'size': 0}}", path);
+	run_job(text);
+	cr_expect_str_eq(jobs, "created running waiting pending concluded ");
+	json_decref(ok("job-dismiss", "{'id': 'job0'}", NULL));
+	cr_expect(strstr(jobs, "concluded null"), "%s", jobs);
+	snprintf(text, sizeof(text), "{'driver': 'file', 'node-name': 'ov-storage', "
+		 "'filename': '%s.ov'}", path);
+	json_decref(ok("blockdev-add", text, NULL));
+	snprintf(text, sizeof(text), "{'job-id': 'job0', 'options': {'driver': 'qcow2', "
+		 "'file': 'ov-storage', 'size': 1048576, 'cluster-size': 65536, "
+		 "'backing-file': '%s', 'backing-fmt': 'raw'}}", path);
+	run_job(text);
+	json_decref(ok("job-dismiss", "{'id': 'job0'}", NULL));
+	json_decref(ok("blockdev-add", "{'driver': 'qcow2', 'node-name': 'ov', "
+		       "'file': 'ov-storage', 'backing': null}", NULL));
+	json_decref(ok("transaction", "{'actions': [{'type': 'blockdev-snapshot', 'data': "
+		       "{'node': 'format', 'overlay': 'ov'}}]}", NULL));
+	start_write(5);
+	cr_assert(vdrv_wait_used(v, 0, &id, &len));
+	cr_assert_eq(status(), VIRTIO_BLK_S_OK);
+	snprintf(text, sizeof(text), "qemu-img check -q -U %s.ov", path);
+	cr_expect_eq(system(text), 0);
+	snprintf(text, sizeof(text), "qemu-img info -U %s.ov | grep -q 'backing file format: raw'",
+		 path);
+	cr_expect_eq(system(text), 0);
+	vm_unlisten(v->rig->vm, &l);
+	drop_overlay();
+}
+
+Test(qmp_block, test_jobs_that_cannot_be_are_refused_or_say_why)
+{
+	struct vm_listener l = { .event = note_job };
+	json_t *list;
+
+	vm_listen(v->rig->vm, &l);
+	fails("job-dismiss", "{'id': 'none'}", "Job not found: 'none'");
+	fails("job-cancel", "{'id': 'none'}", "Job not found");
+	fails("blockdev-create", "{'job-id': '0', 'options': {'driver': 'file', 'filename': 'x', "
+	      "'size': 0}}", "Invalid job ID '0'");
+	fails("blockdev-create", "{'job-id': 'j', 'options': {'driver': 'qcow2', 'file': 'none', "
+	      "'size': 512}}", "there is none called 'none'");
+	fails("blockdev-create", "{'job-id': 'j', 'options': {'driver': 'qcow2', 'file': "
+	      "'storage', 'size': 512}}", "in use");
+	fails("blockdev-create", "{'job-id': 'j', 'options': {'driver': 'qcow2', 'file': "
+	      "'storage', 'size': 512, 'cluster-size': 1000}}", "power of two");
+	fails("blockdev-create", "{'job-id': 'j', 'options': {'driver': 'vmdk', 'file': "
+	      "'storage', 'size': 512}}", "vmdk");
+	*jobs = '\0';
+	json_decref(ok("blockdev-create", "{'job-id': 'j', 'options': {'driver': 'file', "
+		       "'filename': '/nonexistent/x', 'size': 0}}", NULL));
+	for (int i = 0; i < 5000 && !strstr(jobs, "concluded"); i++)
+		loop_turn(v->rig->loop, NS_PER_MS);
+	cr_expect_str_eq(jobs, "created running concluded ");
+	list = ok("query-jobs", "{}", "[JobInfo]");
+	cr_expect(strstr(json_str(json_array_get(list, 0), "error", ""), "/nonexistent/x"));
+	json_decref(list);
+	vm_unlisten(v->rig->vm, &l);	/* the job is left to quit */
+}

@@ -8,6 +8,8 @@
 #define QMP_TABLES(X)		\
 	X(qmp_table_block)	\
 	X(qmp_table_blockdev)	\
+	X(qmp_table_create)	\
+	X(qmp_table_job)	\
 	X(qmp_table_control)	\
 	X(qmp_table_vm)		\
 	X(qmp_table_machine)	\
