@@ -475,3 +475,57 @@ Test(qmp_block, test_jobs_that_cannot_be_are_refused_or_say_why)
 	json_decref(list);
 	vm_unlisten(v->rig->vm, &l);	/* the job is left to quit */
 }
+
+/* ---- blockdev-snapshot-sync ---- */
+
+Test(qmp_block, test_snapshot_sync_makes_the_file_and_switches)
+{
+	char text[512];
+	uint32_t len;
+	uint16_t id;
+
+	snprintf(text, sizeof(text), "{'node-name': 'format', 'snapshot-file': '%s.ov', "
+		 "'snapshot-node-name': 'snap1', 'format': 'qcow2'}", path);
+	json_decref(ok("blockdev-snapshot-sync", text, NULL));
+	cr_assert_str_eq(top_node(), "snap1");
+	start_write(5);
+	cr_assert(vdrv_wait_used(v, 0, &id, &len));
+	cr_assert_eq(status(), VIRTIO_BLK_S_OK);
+	snprintf(text, sizeof(text), "qemu-img info -U %s.ov | grep -q 'backing file: %s' && "
+		 "qemu-img check -q -U %s.ov", path, path, path);
+	cr_expect_eq(system(text), 0);
+	snprintf(text, sizeof(text), "{'node-name': 'snap1', 'snapshot-file': '%s.ov'}", path);
+	fails("blockdev-snapshot-sync", text, "exists already and is not empty");
+	cr_assert_str_eq(top_node(), "snap1");
+	drop_overlay();
+}
+
+Test(qmp_block, test_snapshot_sync_that_fails_leaves_the_disk_and_no_file)
+{
+	char text[512];
+
+	fails("blockdev-snapshot-sync", "{'node-name': 'format', 'snapshot-file': "
+	      "'/nonexistent/x'}", "/nonexistent/x");
+	fails("blockdev-snapshot-sync", "{'node-name': 'none', 'snapshot-file': 'x'}",
+	      "Cannot find device");
+	fails("blockdev-snapshot-sync", "{'node-name': 'format', 'snapshot-file': 'x', "
+	      "'format': 'raw'}", "use qcow2");
+	snprintf(text, sizeof(text), "{'node-name': 'format', 'snapshot-file': '%s.ov', "
+		 "'snapshot-node-name': 'not a name'}", path);
+	fails("blockdev-snapshot-sync", text, "no usable name");
+	cr_assert_str_eq(top_node(), "format");
+	snprintf(text, sizeof(text), "%s.ov", path);
+	cr_expect_eq(access(text, F_OK), -1, "the file was left behind");
+}
+
+Test(qmp_block, test_quit_in_the_midst_of_snapshot_sync_is_survived)
+{
+	char file[128];
+	json_t *req;
+
+	snprintf(file, sizeof(file), "%s.ov", path);
+	req = json_pack("{s:s,s:{s:s,s:s}}", "execute", "blockdev-snapshot-sync", "arguments",
+			"node-name", "format", "snapshot-file", file);
+	qmp_execute_async(q, req, NULL, NULL);
+	json_decref(req);
+}

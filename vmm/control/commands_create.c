@@ -33,8 +33,7 @@ struct file_create {
 	uint64_t size;
 };
 
-/* The folder's entry is as durable as the file. */
-static int sync_folder(const char *path)
+int job_sync_folder(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	char *dir = slash ? xasprintf("%.*s", (int)MAX(slash - path, (ptrdiff_t)1), path) :
@@ -59,7 +58,7 @@ static int run_file(struct job *j, void *arg, struct err *e)
 		r = -errno;
 	fd_close(&fd);
 	if (r == 0)
-		r = sync_folder(c->path);
+		r = job_sync_folder(c->path);
 	return r ? err_sys(e, r, "cannot make %s %" PRIu64 " bytes long", c->path, c->size) : 0;
 }
 
@@ -106,7 +105,7 @@ static int run_qcow2(struct job *j, void *arg, struct err *e)
 	r = image_qcow2_create(c->file.node, l, &c->opts, e);
 	loop_destroy(l);
 	if (r == 0 && c->file.node->filename) {
-		r = sync_folder(c->file.node->filename);
+		r = job_sync_folder(c->file.node->filename);
 		if (r)
 			err_sys(e, r, "cannot sync the folder of %s", c->file.node->filename);
 	}

@@ -29,5 +29,7 @@ int job_start(struct qmp *q, const char *id, const struct job_ops *ops, void *ar
 	      struct err *e);
 /* On the job's thread: @done of @all units of anything. */
 void job_progress(struct job *j, uint64_t done, uint64_t all);
+/* Make the folder entry of the file at @path durable. Waits; any thread. */
+int job_sync_folder(const char *path);
 
 #endif
