@@ -96,6 +96,7 @@ enum block_susp_state {
 	SUSP_OUT,			/* tried once more; stays in the list */
 	SUSP_STOPPED,			/* waits for drive_resume() */
 	SUSP_HELD,			/* waits for drive_release() */
+	SUSP_THROTTLED,			/* waits for its share (throttle.c) */
 	SUSP_EXPIRED,			/* on its way to the final policy */
 };
 
@@ -369,6 +370,23 @@ struct drive_stall {
 	struct loop_work work;
 };
 
+/* The parts follow their total. */
+enum throttle_bucket {
+	THROTTLE_BPS, THROTTLE_BPS_RD, THROTTLE_BPS_WR,
+	THROTTLE_IOPS, THROTTLE_IOPS_RD, THROTTLE_IOPS_WR, THROTTLE_BUCKETS
+};
+
+/* State of throttle.c. Drive's lock. */
+struct throttle {
+	_Atomic bool on;		/* any limit is set */
+	uint64_t avg[THROTTLE_BUCKETS], max[THROTTLE_BUCKETS], iops_size;
+	double level[THROTTLE_BUCKETS];
+	uint64_t last_ns;		/* when the levels were right */
+	struct block_susp_list waiting[2];	/* writes, reads */
+	struct loop_timer timer;	/* main loop */
+	struct loop_work work;
+};
+
 struct drive {
 	char *id;			/* -drive id=; "": a node opened by its name */
 	char *owner;			/* device path, NULL: free */
@@ -402,6 +420,7 @@ struct drive {
 	struct loop_work idle_work;
 	struct drive_retry retry;
 	struct drive_stall stall;
+	struct throttle throttle;
 	struct log_limit errors;
 	char *user;			/* text of root.user */
 	struct drive *next;

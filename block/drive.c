@@ -3,10 +3,11 @@
  *
  * Threads: a request on its own loop; what a stop kept is issued again by the
  *          main loop. Suspension (werror=retry) is in retry.c.
- * Missing: throttling.
+ * Missing: nothing known.
  */
 #include "block/graph.h"
 #include "block/retry.h"
+#include "block/throttle.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -208,8 +209,7 @@ void drive_issue(struct drive *d, struct block_req *r)
 	    (!atomic_load_explicit(&d->write_cache, memory_order_relaxed) ||
 	     atomic_load_explicit(&d->retry.fua, memory_order_relaxed)))
 		r->now.flags |= BLOCK_FUA;
-	r->ended = drive_ended;
-	if (__builtin_expect(atomic_load_explicit(&d->stall.limit_ns, memory_order_relaxed) != 0, 0))
+	if (__builtin_expect(stall_watched(d), 0))
 		stall_enter(d, r);
 	if (r->bytes == 0 && r->op != BLOCK_FLUSH)
 		block_done_later(r, 0);
@@ -231,12 +231,25 @@ static void proceed(struct drive *d, struct block_req *r)
 	    __builtin_expect(atomic_load_explicit(&d->retry.active, memory_order_relaxed), 0) &&
 	    retry_hold_flush(d, r))
 		return;
+	if (__builtin_expect(atomic_load_explicit(&d->throttle.on, memory_order_relaxed), 0) &&
+	    throttle_keep(d, r))
+		return;
 	drive_issue(d, r);
+}
+
+void drive_admitted(struct block_req *r)
+{
+	r->susp.state = SUSP_NONE;
+	if (r->cancelled)
+		drive_finish(r->drive, r, -ECANCELED);
+	else
+		drive_issue(r->drive, r);
 }
 
 void drive_submit(struct drive *d, struct block_req *r)
 {
 	r->drive = d;
+	r->ended = drive_ended;		/* also when it is cancelled before it begins */
 	r->cancelled = false;
 	r->susp = (struct block_susp){ 0 };
 	r->start_ns = clock_ns();
@@ -271,6 +284,8 @@ void drive_cancel(struct block_req *r)
 		susp_remove(&d->stopped, r);
 	else if (parked && r->susp.state == SUSP_HELD)
 		susp_remove(&d->waiting, r);
+	else if (parked && r->susp.state == SUSP_THROTTLED)
+		throttle_drop(d, r);
 	else if (parked)
 		retry_unpark(d, r);
 	if (parked)

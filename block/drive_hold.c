@@ -11,6 +11,7 @@
  */
 #include "block/graph.h"
 #include "block/retry.h"
+#include "block/throttle.h"
 #include "vmm/base/util.h"
 
 bool drive_keep(struct drive *d, struct block_req *r)
@@ -50,7 +51,7 @@ static bool is_idle(struct drive *d)
 
 	pthread_mutex_lock(&d->lock);
 	outside = length(&d->waiting) + length(&d->stopped) + atomic_load(&d->retry.active) -
-		d->retry.out;
+		d->retry.out + throttle_waiting(d);
 	idle = drive_totals(d).inflight == outside;
 	pthread_mutex_unlock(&d->lock);
 	return idle;
@@ -94,6 +95,7 @@ void drive_release(struct drive *d)
 	}
 	pthread_mutex_unlock(&d->lock);
 	loop_post(d->graph->loop, &d->retry.work);	/* its rounds go on */
+	throttle_wake(d);
 }
 
 void hold_init(struct drive *d)

@@ -11,6 +11,7 @@
 
 #include "block/graph.h"
 #include "block/retry.h"
+#include "block/throttle.h"
 #include "vmm/base/util.h"
 
 #define NAMES_MAX	128	/* for "did you mean" only */
@@ -67,6 +68,7 @@ int drive_create(struct block_graph *g, const char *id, struct block_node *n,
 	retry_init(d);
 	hold_init(d);
 	stall_init(d);
+	throttle_init(d);
 	/* In the order they were given: that is the order of the disks. */
 	for (p = &g->drives; *p; p = &(*p)->next)
 		;
@@ -86,6 +88,7 @@ void drive_destroy(struct drive *d)
 	retry_fini(d);
 	loop_work_cancel(d->graph->loop, &d->idle_work);
 	stall_quiet(d);
+	throttle_quiet(d);
 	pthread_mutex_destroy(&d->stall.lock);
 	block_detach(&d->root);
 	pthread_mutex_destroy(&d->lock);
@@ -207,6 +210,7 @@ void drive_close(struct drive *d)
 	retry_fini(d);
 	loop_work_cancel(d->graph->loop, &d->idle_work);
 	stall_quiet(d);
+	throttle_quiet(d);
 	free(d->owner);
 	d->owner = NULL;
 	d->on_error = NULL;

@@ -3,7 +3,7 @@
  *
  * Spec:    QEMU's -drive (docs/system/invocation, qemu-options).
  * Threads: main loop.
- * Missing: formats other than raw and qcow2, media=cdrom, throttling.*.
+ * Missing: formats other than raw and qcow2, media=cdrom, throttling.group.
  */
 #include <assert.h>
 #include <errno.h>
@@ -12,6 +12,7 @@
 
 #include "block/graph.h"
 #include "block/retry.h"
+#include "block/throttle.h"
 #include "vmm/base/json.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -24,6 +25,7 @@ struct drive_opts {
 	bool snapshot, copy_on_read, read_only, auto_read_only;
 	int discard, detect_zeroes;
 	struct retry_opts retry;
+	struct throttle_limits limits;
 	int direct, no_flush, writeback;	/* enum prop_auto; auto: as cache= says */
 	int locking;
 	uint64_t offset, size;
@@ -51,6 +53,10 @@ static const struct cache_mode {
 static_assert(ARRAY_LEN(cache_words) == ARRAY_LEN(cache_modes) + 1, "one mode each");
 
 #define OPT(kind, field, ...) PROP_##kind(struct drive_opts, field, __VA_ARGS__)
+#define LIMIT(i, word)								\
+	OPT(U64, limits.avg[i], "throttling." word, 0, INT64_MAX, 0, "limit per second"), \
+	OPT(U64, limits.max[i], "throttling." word "-max", 0, INT64_MAX, 0,	\
+	    "what may be done at once after a pause")
 const struct prop drive_props[] = {
 	OPT(STR, file, "file", NULL, "image file or block device"),
 	OPT(STR, format, "format", NULL, "format of the image: raw or qcow2"),
@@ -76,6 +82,11 @@ const struct prop drive_props[] = {
 	OPT(ENUM, aio, "aio", aio_words, 2,
 	    "accepted; every word means the event loop's own engine: io_uring, or threads where "
 	    "that is forbidden"),
+	LIMIT(THROTTLE_BPS, "bps-total"), LIMIT(THROTTLE_BPS_RD, "bps-read"),
+	LIMIT(THROTTLE_BPS_WR, "bps-write"), LIMIT(THROTTLE_IOPS, "iops-total"),
+	LIMIT(THROTTLE_IOPS_RD, "iops-read"), LIMIT(THROTTLE_IOPS_WR, "iops-write"),
+	OPT(U64, limits.iops_size, "throttling.iops-size", 0, INT64_MAX, 0,
+	    "a larger request counts as several", .unit = "bytes"),
 	RETRY_PROPS(struct drive_opts, retry, DRIVE_ENOSPC, DRIVE_REPORT),
 	OPT(ENUM, discard, "discard", discard_words, 0,
 	    "what the guest's discards do: nothing, or give the space back"),
@@ -254,6 +265,11 @@ static int add(struct block_graph *g, const struct drive_opts *o, struct err *e)
 		r = drive_check_size(n, e);
 	if (r == 0)
 		r = drive_create(g, o->id, n, &d, e);
+	if (r == 0) {
+		r = throttle_set(d, &o->limits, "throttling", e);
+		if (r)
+			drive_destroy(d);
+	}
 	if (r) {
 		if (n)
 			graph_node_destroy(n);

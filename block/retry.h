@@ -84,6 +84,10 @@ struct drive_stall_info drive_stall_info(struct drive *d);
 /* ---- for drive.c and drive_open.c ---- */
 
 /* retry_stall.c: a request goes to the nodes, and is back. On r->loop. */
+static inline bool stall_watched(const struct drive *d)
+{
+	return atomic_load_explicit(&d->stall.limit_ns, memory_order_relaxed) != 0;
+}
 void stall_enter(struct drive *d, struct block_req *r);
 void stall_leave(struct drive *d, struct block_req *r);
 void stall_set(struct drive *d, uint64_t limit_ns);

@@ -93,8 +93,8 @@ static int check_pair(const struct disk *k, const struct snapshot_pair *p, struc
 	if (k->overlay->read_only && !k->d->read_only)
 		return err_set(e, -EROFS, "the overlay '%s' is read-only", p->overlay);
 	if (k->overlay->bytes != k->node->bytes)
-		return err_set(e, -EINVAL, "the overlay '%s' is %" PRIu64 " bytes long and the disk "
-			       "'%s' %" PRIu64 "; make them equal", p->overlay,
+		return err_set(e, -EINVAL, "the overlay '%s' is %" PRIu64 " bytes long and the "
+			       "disk '%s' %" PRIu64 "; make them equal", p->overlay,
 			       (uint64_t)k->overlay->bytes, p->node, (uint64_t)k->node->bytes);
 	if (k->d->on_close)
 		return err_set(e, -EBUSY, "another snapshot of '%s' is under way", p->node);
@@ -105,7 +105,8 @@ static int check_twice(const struct snapshot *s, int i, struct err *e)
 {
 	for (int k = 0; k < i; k++) {
 		if (s->disk[k].node == s->disk[i].node)
-			return err_set(e, -EINVAL, "node '%s' is named twice", s->disk[i].node->name);
+			return err_set(e, -EINVAL, "node '%s' is named twice",
+				       s->disk[i].node->name);
 		if (s->disk[k].overlay == s->disk[i].overlay)
 			return err_set(e, -EINVAL, "overlay '%s' is named twice",
 				       s->disk[i].overlay->name);

@@ -40,7 +40,8 @@ void drive_guard_fini(struct drive_guard *g);
  */
 int drive_guard_policy(struct drive_guard *g, const struct retry_opts *o, const char *name,
 		       struct err *e);
-/* dev_ops.pause: nothing is retried while the VM is stopped; requests that a stop kept are issued again. */
+/* dev_ops.pause: nothing is retried while the VM is stopped; requests that a
+ * stop kept are issued again. */
 void drive_guard_pause(struct drive_guard *g, bool paused);
 
 #endif

@@ -248,6 +248,27 @@ Test(qmp_block, test_resize_mistakes_are_named)
 	cr_expect_eq(capacity(), DISK / 512);
 }
 
+#define NO_LIMIT "'bps': 0, 'bps_rd': 0, 'bps_wr': 0, 'iops_rd': 0, 'iops_wr': 0"
+
+Test(qmp_block, test_limits_are_set_shown_and_checked)
+{
+	json_t *list, *in;
+
+	json_decref(ok("block_set_io_throttle", "{'id': '/machine/peripheral/disk0/virtio-backend', "
+		       NO_LIMIT ", 'iops': 50, 'iops_max': 100}", NULL));
+	list = ok("query-block", "{}", "[BlockInfo]");
+	in = json_object_get(json_array_get(list, 0), "inserted");
+	cr_expect_eq(json_integer_value(json_object_get(in, "iops")), 50);
+	cr_expect_eq(json_integer_value(json_object_get(in, "iops_max")), 100);
+	json_decref(list);
+	fails("block_set_io_throttle", "{'id': 'disk0', " NO_LIMIT ", 'iops': 50, 'iops_max': 1}",
+	      "lower than iops");
+	fails("block_set_io_throttle", "{'id': 'disk0', " NO_LIMIT ", 'iops': 5, 'group': 'g'}",
+	      "groups");
+	fails("block_set_io_throttle", "{'id': 'disk7', " NO_LIMIT ", 'iops': 5}", "not found");
+	fails("block_set_io_throttle", "{'id': 'disk0', 'iops': 5}", "missing");
+}
+
 static void limit_files(rlim_t bytes)
 {
 	struct rlimit l = { bytes, RLIM_INFINITY };

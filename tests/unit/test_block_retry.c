@@ -400,6 +400,23 @@ Test(block_retry, test_flush_behind_a_cancelled_write_goes_on)
 	cr_assert_eq(f.ret, 0);
 }
 
+Test(block_retry, test_a_flush_that_waits_is_cancelled_before_it_began)
+{
+	struct bt_req f;
+
+	disk(RETRY ",retry_interval=5000");
+	script.bad = 4096;
+	start_write(1);
+	while (q[1].r.susp.state != SUSP_PARKED)
+		loop_turn(t.loop, NS_PER_MS);
+	bt_submit(&t, &f, BLOCK_FLUSH, 0, NULL, 0, 0);
+	drive_cancel(&f.r);
+	bt_wait(&t, &f);
+	cr_assert_eq(f.ret, -ECANCELED);
+	drive_cancel(&q[1].r);
+	bt_wait(&t, &q[1]);
+}
+
 Test(block_retry, test_failed_flush_is_tried_after_the_writes_before_it)
 {
 	struct bt_req f;

@@ -150,6 +150,45 @@ Test(block_snapshot, test_requests_of_the_moment_are_kept_not_lost)
 	qt_check(&t, "ov.qcow2");
 }
 
+Test(block_snapshot, test_a_kept_request_is_cancelled_before_it_began)
+{
+	struct snapshot_pair p = { "d0", "ov" };
+	static uint8_t buf[2][4096];
+	struct bt_req q[2];
+
+	bt_disk(&t, DISK, "cache=none");
+	overlay("ov", "d0.raw", "raw");
+	script_install(t.d);
+	script.hold = true;
+	bt_submit(&t, &q[0], BLOCK_WRITE, 0, buf[0], 4096, 0);
+	script.hold = false;
+	cr_assert_eq(start(&p, 1), 0, "%s", sentence);
+	while (!atomic_load(&t.d->held))
+		loop_turn(t.loop, NS_PER_MS);
+	bt_submit(&t, &q[1], BLOCK_WRITE, 8192, buf[1], 4096, 0);
+	drive_cancel(&q[1].r);
+	bt_wait(&t, &q[1]);
+	cr_assert_eq(q[1].ret, -ECANCELED);
+	script_release(0);
+	finish();
+	bt_wait(&t, &q[0]);
+	cr_assert_eq(result, 0, "%s", sentence);
+}
+
+/* The disk is unplugged while its requests run out. */
+Test(block_snapshot, test_a_disk_that_goes_meanwhile_fails_it)
+{
+	struct snapshot_pair p = { "d0", "ov" };
+
+	bt_disk(&t, DISK, "cache=none");
+	overlay("ov", "d0.raw", "raw");
+	cr_assert_eq(start(&p, 1), 0, "%s", sentence);
+	drive_close(t.d);
+	t.d = NULL;
+	finish();
+	cr_assert_eq(result, -ENODEV, "%s", sentence);
+}
+
 /* A suspended disk: what is parked is written to the new overlay. */
 Test(block_snapshot, test_parked_writes_move_to_the_overlay)
 {

@@ -7,6 +7,7 @@
  * Missing: nested backing-image (query-named-block-nodes is always flat);
  *          statistics of nodes that are not a disk's top node stay 0.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 
 #include "block/block.h"
 #include "block/retry.h"
+#include "block/throttle.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/control/qmp.h"
@@ -60,11 +62,17 @@ static unsigned int depth_of(const struct block_node *n)
 	return depth;
 }
 
-static json_t *node_info(const struct block_node *n, bool writeback)
+/* By enum throttle_bucket, and those for bursts. */
+static const char *const limit_words[] = {
+	"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"
+};
+static_assert(ARRAY_LEN(limit_words) == THROTTLE_BUCKETS, "one word each");
+
+/* @l: the limits of the drive on top; NULL: none. */
+static json_t *node_info(const struct block_node *n, bool writeback,
+			 const struct throttle_limits *l)
 {
-	static const char *const zero_counts[] = {
-		"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr", "write_threshold"
-	};
+	char max[32];
 	json_t *o = json_pack("{s:s,s:s,s:b,s:s,s:i,s:b,s:s,s:o,s:{s:b,s:b,s:b}}",
 			      "file", node_file(n), "node-name", n->name, "ro", n->read_only,
 			      "drv", n->drv->name, "backing_file_depth", depth_of(n),
@@ -75,14 +83,21 @@ static json_t *node_info(const struct block_node *n, bool writeback)
 
 	if (n->backing_file)
 		json_put_str(o, "backing_file", n->backing_file);
-	for (size_t i = 0; i < ARRAY_LEN(zero_counts); i++)
-		put_int(o, zero_counts[i], 0);
+	put_int(o, "write_threshold", 0);
+	for (int i = 0; i < THROTTLE_BUCKETS; i++) {
+		put_int(o, limit_words[i], l ? l->avg[i] : 0);
+		snprintf(max, sizeof(max), "%s_max", limit_words[i]);
+		if (l && l->max[i])
+			put_int(o, max, l->max[i]);
+	}
+	if (l && l->iops_size)
+		put_int(o, "iops_size", l->iops_size);
 	return o;
 }
 
 static void add_node(struct block_node *n, void *arg)
 {
-	json_array_append_new(arg, node_info(n, true));
+	json_array_append_new(arg, node_info(n, true, NULL));
 }
 
 struct flat_args {
@@ -164,10 +179,12 @@ struct listing {
 
 static void add_disk(struct drive *d, void *arg)
 {
+	struct throttle_limits limits = throttle_get(d);
 	struct listing *l = arg;
 	json_t *o = json_pack("{s:s,s:s,s:b,s:b,s:o,s:s}", "device", d->id, "type", "unknown",
 			      "removable", 0, "locked", 0, "inserted",
-			      node_info(d->node, atomic_load(&d->write_cache)), "io-status",
+			      node_info(d->node, atomic_load(&d->write_cache), &limits),
+			      "io-status",
 			      io_status(d));
 	json_t *retry = retry_state(d);
 	char *path = owner_path(l->vm, d);
@@ -368,6 +385,60 @@ static int cmd_give_up(struct qmp *q, void *args, json_t **ret, struct err *e)
 	return 0;
 }
 
+/* ---- limits ---- */
+
+struct limit_args {
+	char *device, *id, *group;
+	struct throttle_limits l;
+};
+
+#define LIMIT(i, word)								\
+	PROP_U64(struct limit_args, l.avg[i], word, 0, INT64_MAX, 0, "per second",	\
+		 .flags = PROP_REQUIRED),					\
+	PROP_U64(struct limit_args, l.max[i], word "_max", 0, INT64_MAX, 0,	\
+		 "what may be done at once after a pause")
+
+static const struct prop limit_args[] = {
+	PROP_STR(struct limit_args, device, "device", NULL, "the drive"),
+	PROP_STR(struct limit_args, id, "id", NULL, "the device, or its QOM path"),
+	PROP_STR(struct limit_args, group, "group", NULL, "the disk's own name; no other"),
+	LIMIT(THROTTLE_BPS, "bps"), LIMIT(THROTTLE_BPS_RD, "bps_rd"),
+	LIMIT(THROTTLE_BPS_WR, "bps_wr"), LIMIT(THROTTLE_IOPS, "iops"),
+	LIMIT(THROTTLE_IOPS_RD, "iops_rd"), LIMIT(THROTTLE_IOPS_WR, "iops_wr"),
+	PROP_U64(struct limit_args, l.iops_size, "iops_size", 0, INT64_MAX, 0,
+		 "a larger request counts as several", .unit = "bytes"),
+	PROP_END
+};
+
+/* "/machine/peripheral/disk0/virtio-backend" -> "disk0" */
+static void cut_path(const char *path, char *buf, size_t len)
+{
+	static const char base[] = "/machine/peripheral/";
+
+	if (strncmp(path, base, strlen(base)) == 0)
+		path += strlen(base);
+	snprintf(buf, len, "%.*s", (int)strcspn(path, "/"), path);
+}
+
+static int cmd_throttle(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	struct limit_args *a = args;
+	const char *given = a->id ? a->id : a->device;
+	char name[128] = "";
+	struct drive *d;
+
+	if (!given)
+		return err_set(e, -EINVAL, "give id, the disk's device, or device, its drive");
+	cut_path(given, name, sizeof(name));
+	d = find_disk(q, name, e);
+	if (!d)
+		return -ENODEV;
+	if (a->group && strcmp(a->group, given) && strcmp(a->group, name))
+		return err_set(e, -ENOTSUP, "group=%.64s: groups of several disks are not "
+			       "supported", a->group);
+	return throttle_set(d, &a->l, name, e);
+}
+
 /* ---- tables ---- */
 
 #define DEVICE_ARGS .args = device_args, .args_size = sizeof(struct device_args)
@@ -380,6 +451,8 @@ static const struct qmp_cmd cmds[] = {
 	{ .name = "query-blockstats", .help = "counters of disks or nodes", .args = stats_args,
 	  .args_size = sizeof(struct stats_args), .run = query_blockstats,
 	  .ret = "[BlockStats]" },
+	{ .name = "block_set_io_throttle", .help = "limit a disk's requests and bytes",
+	  .args = limit_args, .args_size = sizeof(struct limit_args), .run = cmd_throttle },
 	{ .name = "__org.roost_io-retry-now", .help = "try a disk's suspended requests at once",
 	  DEVICE_ARGS, .run = cmd_retry_now },
 	{ .name = "__org.roost_io-give-up",
@@ -404,7 +477,8 @@ static const struct qmp_member io_error[] = {
 };
 static const struct qmp_member suspended[] = { SUSPENDED, { "stalled", "bool" }, { 0 } };
 static const struct qmp_member resumed[] = {
-	SUSPENDED, { "stalled", "bool" }, { "retries", "int" }, { "cancelled", "bool" }, { "duration_ms", "int" }, { 0 }
+	SUSPENDED, { "stalled", "bool" }, { "retries", "int" }, { "cancelled", "bool" },
+	{ "duration_ms", "int" }, { 0 }
 };
 static const struct qmp_member timed_out[] = { SUSPENDED, { "duration_ms", "int" }, { 0 } };
 
@@ -432,7 +506,10 @@ static const struct qmp_member device_info[] = {
 	{ "*backing_file", "str" }, { "backing_file_depth", "int" }, { "encrypted", "bool" },
 	{ "detect_zeroes", "BlockdevDetectZeroesOptions" }, { "bps", "int" },
 	{ "bps_rd", "int" }, { "bps_wr", "int" }, { "iops", "int" }, { "iops_rd", "int" },
-	{ "iops_wr", "int" }, { "image", "ImageInfo" }, { "cache", "BlockdevCacheInfo" },
+	{ "iops_wr", "int" }, { "*bps_max", "int" }, { "*bps_rd_max", "int" },
+	{ "*bps_wr_max", "int" }, { "*iops_max", "int" }, { "*iops_rd_max", "int" },
+	{ "*iops_wr_max", "int" }, { "*iops_size", "int" }, { "image", "ImageInfo" },
+	{ "cache", "BlockdevCacheInfo" },
 	{ "write_threshold", "int" }, { 0 }
 };
 static const struct qmp_member block_info[] = {

@@ -6,7 +6,8 @@
  * Threads: main loop. A new length is made on a thread of its own, because a
  *          host file system may take its time over it; the client waits, nobody
  *          else does.
- * Missing: blockdev-reopen; transactions of anything but snapshots; medium commands (no device is removable).
+ * Missing: blockdev-reopen; transactions of anything but snapshots; medium
+ *          commands (no device is removable).
  */
 #include <errno.h>
 #include <inttypes.h>
