@@ -45,6 +45,7 @@
 #define LVT_EXTINT	(7u << 8)
 
 /* MSRs (SDM vol. 4; kvm/x86/msr.rst) */
+#define MSR_TSC			0x10
 #define MSR_TSC_ADJUST		0x3b
 #define MSR_SPEC_CTRL		0x48
 #define MSR_SYSENTER_CS		0x174
@@ -104,6 +105,11 @@ static const struct msr reset_msrs[] = {
 	{ MSR_KVM_ASYNC_PF_EN, 0 }, { MSR_KVM_ASYNC_PF_INT, 0 },
 	{ MSR_KVM_STEAL_TIME, 0 }, { MSR_KVM_PV_EOI_EN, 0 },
 	{ MSR_KVM_POLL_CONTROL, 1 },
+	/* KVM takes 0 for "as the other vCPUs' counters". On AMD a triple fault
+	 * clears the offset in the VMCB (svm.c, shutdown_interception()) and
+	 * KVM does not notice: the guest then reads the host's counter, and
+	 * its timers fire by the age of the VM too late. */
+	{ MSR_TSC, 0 },
 	{ MSR_TSC_DEADLINE, 0 }, { MSR_TSC_ADJUST, 0 }, { MSR_SPEC_CTRL, 0 },
 	{ MSR_SYSENTER_CS, 0 }, { MSR_SYSENTER_ESP, 0 }, { MSR_SYSENTER_EIP, 0 },
 	{ MSR_MCG_STATUS, 0 }, { MSR_DEBUGCTL, 0 }, { MSR_PERF_GLOBAL_CTRL, 0 },
