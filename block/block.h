@@ -185,6 +185,8 @@ struct block_driver {
 	/* Make the node @bytes long and set n->bytes; a grown part reads as
 	 * zeroes. Waits for the disk: on a thread that may. NULL: it cannot. */
 	int (*set_length)(struct block_node *n, uint64_t bytes);
+	/* Drop what was remembered about nodes further down. NULL: nothing. */
+	void (*forget)(struct block_node *n);
 };
 
 /* What a user of a node does, and what it lets others do (qapi BlockPermission;

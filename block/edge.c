@@ -70,6 +70,7 @@ static void unlink_edge(struct block_child *c)
 {
 	struct block_child **p = &c->node->users;
 
+	graph_changed(c->node->graph);
 	while (*p != c)
 		p = &(*p)->next;
 	*p = c->next;
@@ -84,6 +85,7 @@ int block_attach(struct block_child *c, struct block_node *n, const char *user,
 	*c = (struct block_child){ .node = n, .user = user, .shared = BLOCK_PERM_ALL,
 				   .next = n->users };
 	n->users = c;
+	graph_changed(n->graph);
 	r = block_reattach(c, perm, shared, e);
 	if (r)
 		unlink_edge(c);

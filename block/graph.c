@@ -71,6 +71,7 @@ struct block_graph *block_graph_create(struct loop *main)
 	struct block_graph *g = xcalloc(1, sizeof(*g));
 
 	g->loop = main;
+	atomic_init(&g->generation, 1);
 	return g;
 }
 
@@ -90,6 +91,17 @@ void block_graph_destroy(struct block_graph *g)
 	}
 	loop_destroy(g->wait_loop);
 	free(g);
+}
+
+void graph_changed(struct block_graph *g)
+{
+	/* Nodes keep 16 bits of it: at the turn they forget what is older. */
+	if ((atomic_fetch_add(&g->generation, 1) + 1) % BIT(16))
+		return;
+	for (struct block_node *n = g->nodes; n; n = n->next)
+		if (n->opened && n->drv->forget)
+			n->drv->forget(n);
+	atomic_fetch_add(&g->generation, 1);
 }
 
 struct loop *block_graph_wait_loop(struct block_graph *g)

@@ -14,12 +14,17 @@ struct block_graph {
 	struct drive *drives;
 	unsigned int serial;		/* of generated names */
 	struct loop *wait_loop;		/* block_graph_wait_loop() */
+	/* Bumped when edges change, or who may write where: what a node knows
+	 * of those below it holds for one generation. Read on any loop. */
+	_Atomic uint32_t generation;
 };
 
 /* Create a node and what it names inline. No prefix on errors. */
 int graph_node_create(struct block_graph *g, const json_t *args, bool implicit,
 		      struct block_node **out, struct err *e);
 void graph_node_destroy(struct block_node *n);
+/* Edges, or who writes, changed: a new generation. */
+void graph_changed(struct block_graph *g);
 /* Follow the backing file names that images give, from @n down (backing.c). */
 int graph_open_backing(struct block_node *n, struct err *e);
 /* A name for a node or drive: taken, badly formed, or 0. */

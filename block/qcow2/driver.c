@@ -130,6 +130,8 @@ static int open_tables(struct q2 *q, struct loop *l, struct err *e)
 		r = q2_map_init(q, e);
 	if (r == 0)
 		r = read_l1(q, l, e);
+	if (r == 0 && q2_below_init(q))
+		r = err_sys(e, -ENOMEM, "no address space for the map of the chain");
 	return r ? r : q2_pool_init(q, e);
 }
 
@@ -183,6 +185,7 @@ static void qcow2_close(struct block_node *n)
 	if (q->writable)
 		q2_deactivate(q);
 	q2_pool_fini(q);
+	q2_below_fini(q);
 	q2_map_fini(q);
 	free(q->backing_name);
 	free(q->backing_format);
@@ -312,6 +315,7 @@ int q2_activate(struct q2 *q, struct err *e)
 		atomic_store(&q->file_len, q->old_len);
 		q->virgin = (q->old_len + q->cs - 1) >> q->cb;
 		q->writable = true;
+		graph_changed(q->n.graph);
 		r = q2_worker_start(q, e);
 	}
 	if (r) {
@@ -394,5 +398,5 @@ const struct block_driver block_driver_qcow2 = {
 	.name = "qcow2", .help = "QEMU's image format, versions 2 and 3", .backs = true,
 	.size = sizeof(struct q2), .props = qcow2_props,
 	.open = qcow2_open, .close = qcow2_close, .submit = q2_submit,
-	.set_perm = qcow2_set_perm,
+	.set_perm = qcow2_set_perm, .forget = q2_below_forget,
 };

@@ -465,7 +465,7 @@ static void read_next(struct q2_op *op)
 			q2_load(op);
 			return;
 		} else if (n) {
-			read_from(op, q->n.backing.node, op->pos, n);
+			read_from(op, q2_below(q, op->pos, n), op->pos, n);
 			return;
 		} else if (x.kind == Q2_DATA) {
 			read_from(op, q2_data(q), x.host, x.len);
@@ -521,7 +521,7 @@ static bool read_whole(struct q2 *q, struct block_req *r)
 		return true;
 	}
 	if (x.kind == Q2_UNALLOC && backing_part(q, r->now.offset, r->bytes) == r->bytes) {
-		block_submit(q->n.backing.node, r);
+		block_submit(q2_below(q, r->now.offset, r->bytes), r);
 		return true;
 	}
 	if (x.kind != Q2_ZEROES && !(x.kind == Q2_UNALLOC &&

@@ -234,6 +234,7 @@ struct q2 {
 	 * loaded. Address space only; pages come with tables. */
 	_Atomic uint64_t *map;
 	uint64_t map_bytes;
+	_Atomic uint64_t *below;	/* see below.c; NULL: a short chain */
 	_Atomic uint32_t seq;		/* odd: a two-word entry changes */
 	pthread_mutex_t tab_lock;	/* l2[].state and what waits for a load:
 					 * two loops may want one table */
@@ -433,6 +434,14 @@ static inline struct block_node *q2_data(const struct q2 *q)
 /* Flags of a read at @off: what lies behind the file's end reads as zeroes in
  * its last cluster. */
 int q2_read_flags(struct q2 *q, uint64_t off, uint64_t bytes, uint32_t *flags);
+
+/* below.c */
+int q2_below_init(struct q2 *q);
+void q2_below_fini(struct q2 *q);
+void q2_below_forget(struct block_node *n);
+/* The node that answers for [pos, pos + len), none of which is allocated here:
+ * the backing node, or one further down. */
+struct block_node *q2_below(struct q2 *q, uint64_t pos, uint64_t len);
 
 /* write.c */
 void q2_write_start(struct q2_op *op);
