@@ -43,39 +43,47 @@ void q2_below_forget(struct block_node *n)
 	madvise(q->below, MAX(words(q) * 8, (uint64_t)1), MADV_DONTNEED);
 }
 
-/* Who has [pos, end), all of it; NULL: several, or not known yet. */
-static struct block_node *find(struct block_node *n, uint64_t pos, uint64_t end)
+/* Clusters learned in one walk, at most. */
+#define RUN_MAX		1024u
+
+/* The node to ask for [pos, *end): nothing above it has any of that. *end comes
+ * nearer where layers differ, but not below @least. */
+static struct block_node *find(struct block_node *n, uint64_t pos, uint64_t least, uint64_t *end)
 {
 	struct q2_extent x;
 
-	for (; n; n = n->backing.node) {
-		if (end > n->bytes)
-			return NULL;
-		if (!node_is_qcow2(n))
-			return n;
-		if (((struct q2 *)n)->writable)
-			return NULL;	/* it may change at any time */
-		x = q2_lookup((struct q2 *)n, pos, end - pos);
-		if (x.kind == Q2_UNLOADED || x.len < end - pos)
-			return NULL;
-		if (x.kind != Q2_UNALLOC || !n->backing.node)
-			return n;
+	for (; n->backing.node && node_is_qcow2(n); n = n->backing.node) {
+		/* What is not known yet, or may change at any time, it knows. */
+		if (((struct q2 *)n)->writable || least > n->backing.node->bytes)
+			break;
+		x = q2_lookup((struct q2 *)n, pos, *end - pos);
+		if (x.kind != Q2_UNALLOC || pos + x.len < least)
+			break;
+		*end = MIN(*end, pos + x.len);
+		*end = MIN(*end, n->backing.node->bytes);
 	}
-	return NULL;
+	return n;
 }
 
 /* For the cluster of @pos. */
 static struct block_node *answers(struct q2 *q, uint64_t pos)
 {
-	uint64_t g = pos >> q->cb, gen, w;
+	uint64_t g = pos >> q->cb, gen, w, least, end;
 	struct block_node *n;
 
 	gen = (uint64_t)atomic_load(&q->n.graph->generation) << ADDRESS_BITS;
 	w = atomic_load_explicit(&q->below[g], memory_order_acquire);
 	if (w && (w >> ADDRESS_BITS << ADDRESS_BITS) == gen)
 		return (struct block_node *)(uintptr_t)(w & (BIT64(ADDRESS_BITS) - 1));
-	n = find(q->n.backing.node, g << q->cb, MIN((g + 1) << q->cb, q->n.bytes));
-	if (n && (uintptr_t)n >> ADDRESS_BITS == 0)
+	least = MIN((g + 1) << q->cb, q->n.bytes);
+	end = MIN((g + RUN_MAX) << q->cb, q->n.bytes);
+	if (least > q->n.backing.node->bytes)
+		return NULL;
+	end = MIN(end, q->n.backing.node->bytes);
+	n = find(q->n.backing.node, g << q->cb, least, &end);
+	/* The whole of a cluster, or of the disk's last one. */
+	for (; (uintptr_t)n >> ADDRESS_BITS == 0 &&
+	     MIN((g + 1) << q->cb, q->n.bytes) <= end && g < words(q); g++)
 		atomic_store_explicit(&q->below[g], gen | (uintptr_t)n, memory_order_release);
 	return n;
 }

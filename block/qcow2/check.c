@@ -432,6 +432,7 @@ static int write_counts(struct checker *k, uint64_t first, uint64_t blocks, uint
 static int rebuild(struct checker *k)
 {
 	struct q2 *q = k->q;
+	struct block_node *f = q->n.file.node;
 	uint64_t first = k->clusters, blocks = 1, table = 1, need;
 	int r;
 
@@ -444,6 +445,11 @@ static int rebuild(struct checker *k)
 	}
 	if (table << q->cb > REFTABLE_BYTES_MAX)
 		return -EFBIG;
+	/* The file's length is known to others as well. */
+	r = f->drv->set_length ? f->drv->set_length(f, (first + blocks + table) << q->cb) : 0;
+	if (r)
+		return r;
+	atomic_store(&q->file_len, f->bytes);
 	r = write_counts(k, first, blocks, table);
 	if (r == 0)
 		r = q2_sync_io(q, k->l, BLOCK_FLUSH, 0, NULL, 0);

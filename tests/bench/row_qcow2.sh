@@ -11,7 +11,7 @@ rounds=${REPLAY_ROUNDS:-5}
 chain=${QCOW2_CHAIN:-500}
 mib=128
 step=$((4096 * 12347))
-count=${QCOW2_COUNT:-40000}
+count=${QCOW2_COUNT:-100000}
 
 if [ ! -x "$bench" ]; then
 	row_skip "qcow2" "$bench is not built"
