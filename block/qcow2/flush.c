@@ -302,15 +302,16 @@ static void put_back(struct q2 *q, const struct round *rd)
 /* Steps 2 to 6, without meta. */
 static int write_round(struct q2 *q, const struct round *rd)
 {
-	bool l1;
+	bool l1, new_blocks;
 	int r;
 
 	pthread_mutex_lock(&q->meta);
 	r = q2_write_refblocks(q);
+	new_blocks = q->rt_any;
 	pthread_mutex_unlock(&q->meta);
 	if (r == 0)
 		r = sync_all(q);
-	if (r == 0 && q->rt_any) {
+	if (r == 0 && new_blocks) {
 		pthread_mutex_lock(&q->meta);
 		/* Blocks made meanwhile are not durable, their entries wait. */
 		r = q2_write_refblocks(q);
