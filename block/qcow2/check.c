@@ -29,6 +29,7 @@ struct checker {
 	enum image_fix fix;
 	uint32_t *refs;			/* found, per host cluster */
 	uint64_t clusters;		/* of the file */
+	uint64_t top;			/* behind the last cluster referred to */
 	uint64_t last_host;		/* for the fragmentation */
 	uint8_t *table;			/* an L2 table */
 	uint64_t entries_fixed;
@@ -60,6 +61,7 @@ static bool refer(struct checker *k, uint64_t off, uint64_t bytes)
 	for (uint64_t c = first; c <= last; c++)
 		if (k->refs[c] < UINT32_MAX)
 			k->refs[c]++;
+	k->top = MAX(k->top, last + 1);
 	return true;
 }
 
@@ -250,21 +252,34 @@ static bool rt_good(const struct checker *k, uint64_t i)
 	return off && !(off & (k->q->cs - 1)) && off >> k->q->cb < k->clusters;
 }
 
-/* The refcounts' own clusters. */
-static void count_refcounts(struct checker *k)
+static void unrefer(struct checker *k, uint64_t off, uint64_t bytes)
+{
+	for (uint64_t c = off >> k->q->cb; c < k->clusters && c << k->q->cb < off + bytes; c++)
+		if (k->refs[c])
+			k->refs[c]--;
+}
+
+/* The refcounts' own clusters, counted or taken back. */
+static void count_refcounts(struct checker *k, bool count)
 {
 	struct q2 *q = k->q;
+	uint64_t bytes = (uint64_t)q->h.reftable_clusters << q->cb;
 
-	refer(k, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters << q->cb);
+	if (count)
+		refer(k, q->h.reftable_offset, bytes);
+	else
+		unrefer(k, q->h.reftable_offset, bytes);
 	for (uint32_t i = 0; i < q->rt_entries; i++) {
 		if (!q->rt[i])
 			continue;
-		if (rt_good(k, i)) {
+		if (!rt_good(k, i) && count) {
+			say(k, "ERROR refcount block %" PRIu32 " is outside image", i);
+			k->c->corruptions++;
+		} else if (rt_good(k, i) && count) {
 			refer(k, q->rt[i], q->cs);
-			continue;
+		} else if (rt_good(k, i)) {
+			unrefer(k, q->rt[i], q->cs);
 		}
-		say(k, "ERROR refcount block %" PRIu32 " is outside image", i);
-		k->c->corruptions++;
 	}
 }
 
@@ -287,7 +302,9 @@ static void compare(struct checker *k, uint64_t c, uint64_t stored)
 static int compare_all(struct checker *k)
 {
 	struct q2 *q = k->q;
-	uint64_t blocks = (k->clusters + q->rb_count - 1) / q->rb_count, stored, c;
+	/* A sparse file may be much longer than anything in it. */
+	uint64_t top = MAX(k->top, MIN(k->clusters, q->rt_entries * q->rb_count));
+	uint64_t blocks = (top + q->rb_count - 1) / q->rb_count, stored, c;
 	int r = 0;
 
 	for (uint64_t i = 0; i < blocks && r == 0; i++) {
@@ -295,6 +312,8 @@ static int compare_all(struct checker *k)
 
 		if (have)
 			r = q2_rb_need(q, i, true);
+		else if (i * q->rb_count >= k->top)
+			continue;
 		for (c = i * q->rb_count; r == 0 && c < MIN((i + 1) * q->rb_count, k->clusters);
 		     c++) {
 			stored = have ? q2_refblock_get(q2_rb(q, i), c % q->rb_count,
@@ -383,8 +402,12 @@ static int lower_leaks(struct checker *k)
 	for (uint64_t c = 0; c < k->clusters && r == 0; c++) {
 		i = c / q->rb_count;
 		at = c % q->rb_count;
-		if (i >= q->rt_entries || !rt_good(k, i))
+		if (i >= q->rt_entries)
+			break;
+		if (!rt_good(k, i)) {
+			c += q->rb_count - 1 - at;
 			continue;
+		}
 		stored = q2_refblock_get(q2_rb(q, i), at, q->h.refcount_order);
 		if (stored <= k->refs[c])
 			continue;
@@ -508,24 +531,14 @@ static int run(struct checker *k, struct err *e)
 	}
 	if (r == 0 && k->entries_fixed)
 		r = q2_sync_io(k->q, k->l, BLOCK_FLUSH, 0, NULL, 0);
-	/* Old tables are given up by a rebuild: what it writes is counted
-	 * there, so it looks at the references without them. */
 	if (r == 0) {
-		uint32_t *mine = q2_reserve(k->clusters * 4), *all = k->refs;
-
-		if (!mine)
-			return -ENOMEM;
-		memcpy(mine, k->refs, k->clusters * 4);
-		count_refcounts(k);
+		count_refcounts(k, true);
 		r = compare_all(k);
-		if (r == 0 && k->fix == IMAGE_FIX_ALL && k->c->corruptions)
-			k->refs = mine;
-		if (r == 0)
-			r = repair(k);
-		k->refs = all;
-		q2_release(mine, k->clusters * 4);
 	}
-	return r;
+	/* A rebuild gives up the old table and blocks: they do not count. */
+	if (r == 0 && k->fix == IMAGE_FIX_ALL && k->c->corruptions)
+		count_refcounts(k, false);
+	return r ? r : repair(k);
 }
 
 int image_check(struct block_node *n, struct loop *l, enum image_fix fix, struct image_check *c,

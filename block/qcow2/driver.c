@@ -65,9 +65,11 @@ static int read_header(struct q2 *q, struct loop *l, struct err *e)
 		r = q2_header_parse(&q->h, buf, MIN(len, 65536u), file_bytes, e);
 	else
 		err_sys(e, r, "cannot read the header");
-	q->cb = q->h.cluster_bits;
-	q->cs = BIT64(q->cb);
-	len = MIN(len, q->cs);
+	if (r == 0) {
+		q->cb = q->h.cluster_bits;
+		q->cs = BIT64(q->cb);
+		len = MIN(len, q->cs);
+	}
 	if (r == 0 && len > 65536) {
 		r = q2_sync_io(q, l, BLOCK_READ, 0, buf, len);
 		if (r)

@@ -455,6 +455,11 @@ void q2_write_next(struct q2_op *op)
 		return;
 	}
 	x = q2_lookup(q, op->pos, op->lim - op->pos);
+	/* Allocated clusters lie in the file: else a write would make it as long
+	 * as the entry likes. */
+	if (x.kind == Q2_DATA && !q->n.data.node &&
+	    x.host >= align_up(atomic_load(&q->file_len), q->cs))
+		x.kind = Q2_BAD;
 	if (x.kind == Q2_BAD) {
 		q2_op_end(op, q2_corrupt(q, op->pos, "L2 entry for the guest's bytes"));
 	} else if (x.kind == Q2_UNLOADED) {
