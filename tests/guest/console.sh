@@ -10,6 +10,14 @@ con=$LAB_TMP/con.sock
 port=$LAB_TMP/port.sock
 agent=$LAB_TMP/agent.sock
 
+# console_up: load the driver; its ports come when it has talked to the device.
+console_up() {
+	guest_sh "modprobe virtio_console; n=0;
+		until [ -e /dev/hvc0 ] && grep -qx org.qemu.guest_agent.0 \
+			/sys/class/virtio-ports/*/name || [ \$n = 30 ]; do
+		sleep 1; n=\$((n + 1)); done; [ \$n -lt 30 ]" 60
+}
+
 # port_of NAME: the guest's /dev/vportXpY of that name, in PORT.
 port_of() {
 	guest_sh "grep -lx '$1' /sys/class/virtio-ports/*/name | cut -d / -f 5"
@@ -69,7 +77,8 @@ sleep 1
 [[ $(<"$LAB_OUT/ttyS3") = *fourth* ]] || fail "ttyS3 did not carry a line"
 
 point "hvc0 and a console that many watch"
-guest_sh "modprobe virtio_console && stty -F /dev/hvc0 raw -echo"
+console_up
+guest_sh "stty -F /dev/hvc0 raw -echo"
 (sleep 4) | socat -t 4 - "UNIX-CONNECT:$con" >"$LAB_OUT/watch1" &
 watch1=$!
 (sleep 4) | socat -t 4 - "UNIX-CONNECT:$con" >"$LAB_OUT/watch2" &
@@ -94,9 +103,12 @@ point "a megabyte through a port, both ways, is exact"
 port_of test.port
 head -c 1048576 /dev/urandom >"$LAB_TMP/sent"
 sum=$(md5sum <"$LAB_TMP/sent")
-guest_send "head -c 1048576 $PORT >/tmp/got"
-socat -u "OPEN:$LAB_TMP/sent" "UNIX-CONNECT:$port"
-guest_wait "@@ $guest_seq 0" 60
+# Linux reads the end of the file while nobody is at the host's side.
+socat -u "OPEN:$LAB_TMP/sent" "UNIX-CONNECT:$port" &
+sender=$!
+sleep 1
+guest_sh "head -c 1048576 $PORT >/tmp/got"
+wait "$sender"
 guest_sh "md5sum </tmp/got"
 expect "$OUTPUT" "${sum%% *}" "the guest's sum"
 guest_send "cat /tmp/got >$PORT"
@@ -136,7 +148,8 @@ guest_send reboot
 guest_ready 200
 [[ $(grep -c "Linux version" "$guest_console") = $((before + 1)) ]] ||
 	fail "the pty does not show the second boot"
-guest_sh "modprobe virtio_console && echo again >/dev/hvc0"
+console_up
+guest_sh "echo again >/dev/hvc0"
 (sleep 2) | socat -t 2 - "UNIX-CONNECT:$con" >"$LAB_OUT/watch3"
 expect "$(<"$LAB_OUT/watch3")" "from the guest.*again" "the console's replay"
 guest_dmesg
