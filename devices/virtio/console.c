@@ -37,7 +37,7 @@ static const struct prop vcon_props[] = {
 	PROP_U32(struct vcon, max_ports, "max_ports", 1, VCON_PORTS, VCON_PORTS,
 		 "ports that the controller can have", .flags = PROP_GUEST),
 	PROP_BOOL(struct vcon, rows_first, "x-rows-first", false,
-		  "window sizes as Linux before 6.15 expects them, rows before columns",
+		  "window sizes as Linux of before 2025 expects them, rows before columns",
 		  .flags = PROP_GUEST | PROP_EXPERIMENTAL),
 	PROP_END
 };
@@ -153,7 +153,7 @@ static void put_name(struct message *m, uint32_t nr, const struct vcon_port *p)
 }
 
 /* s5.3.6.1: struct virtio_console_resize { le16 cols; le16 rows; }. Linux had
- * it the other way round until 6.15. */
+ * it the other way round until 6.15 and the stable kernels of that time. */
 static void put_size(struct message *m, uint32_t nr, const struct vcon_port *p, bool rows_first)
 {
 	put_head(m, nr, VIRTIO_CONSOLE_RESIZE, 1);

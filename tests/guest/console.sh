@@ -45,7 +45,7 @@ guest_start -kernel "$LAB_KERNELS/cloud/vmlinuz" \
 	-append "console=ttyS1 loglevel=7 panic=-1 guest=test root=/dev/vda rw" \
 	"${ARGS[@]}" -qmp "unix:$LAB_TMP/qmp,server=on,wait=off" \
 	-serial "pty:$tty" -serial null -serial "file:$LAB_OUT/ttyS3" \
-	-device virtio-serial-pci,id=vs,x-rows-first=on \
+	-device virtio-serial-pci,id=vs \
 	-chardev "console,id=hvc,path=$con" -device virtconsole,chardev=hvc \
 	-chardev "socket,id=port,path=$port,server=on,wait=off,replay=64k" \
 	-device virtserialport,bus=vs.0,id=port0,chardev=port,name=test.port \
