@@ -13,7 +13,7 @@ if [ ! -s $out/results ]; then
 	row_skip "guests" "the lab did not run"
 	exit 0
 fi
-for script in start boot memory blk; do
+for script in start boot memory blk hotplug; do
 	[ ! -e $out/log/$script/rows ] || cat $out/log/$script/rows
 	awk -F '\t' -v script=$script '$1 == "fail" && $2 == script {
 		printf "skip\t%s\t%s: %s\n", script, $3, $5 }' $out/results
