@@ -256,6 +256,9 @@ extern const struct prop block_node_props[];
 extern const char *const block_detect_words[];	/* by enum block_detect */
 
 struct block_graph *block_graph_create(struct loop *main);
+/* Where file names like /dev/fdset/3 are looked up; NULL (the default): nowhere. */
+struct fds;
+void block_graph_set_fds(struct block_graph *g, struct fds *fds);
 /* Every drive must be closed. NULL is allowed. */
 void block_graph_destroy(struct block_graph *g);
 

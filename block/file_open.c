@@ -6,6 +6,7 @@
  * Missing: nothing known.
  */
 #include "block/file.h"
+#include "block/graph.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "vmm/base/fds.h"
 #include "vmm/base/util.h"
 
 #define ALIGN_MAX	4096	/* the largest logical block of any disk */
@@ -54,10 +56,17 @@ static int explain_open(const struct file_node *f, const char *path, int err, st
 {
 	switch (err) {
 	case ENOENT:
+		if (fds_is_path(path))
+			return err_set(e, -err, "%s: there is no such set; make it with add-fd",
+				       path);
 		return err_set(e, -err, "%s: No such file or directory; check the path, or make a "
 			       "new disk with 'truncate -s 10G %s'", path, path);
 	case EACCES:
 	case EPERM:
+		if (fds_is_path(path))
+			return err_set(e, -err, "%s: none of its descriptors was opened for %s; "
+				       "add one with add-fd", path, f->n.read_only ? "reading only" :
+				       "reading and writing");
 		return err_set(e, -err, "%s: Permission denied to %s it; change its owner or "
 			       "mode%s", path, f->n.read_only ? "read" : "write",
 			       f->n.read_only ? "" : ", or use readonly=on");
@@ -79,16 +88,37 @@ static bool may_fall_back(int err)
 	return err == EACCES || err == EPERM || err == EROFS;
 }
 
+/* "/dev/fdset/3": a client opened it for us. */
+static int open_passed(struct file_node *f, int flags)
+{
+	int fd = fds_open(f->n.graph->fds, f->n.filename, flags);
+
+	if (fd < 0)
+		return fd;
+	if (f->n.cache_direct && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_DIRECT) < 0) {
+		close(fd);
+		return -EINVAL;
+	}
+	f->fd = fd;
+	return 0;
+}
+
 /* open(2) with the node's flags. A write-protected device opens for writing,
  * and then refuses each write: found out here. */
 static int try_open(struct file_node *f)
 {
 	int flags = O_CLOEXEC | O_NOCTTY | (f->n.cache_direct ? O_DIRECT : 0);
-	int ro = 0;
+	int ro = 0, r;
 
-	f->fd = open(f->n.filename, flags | (f->n.read_only ? O_RDONLY : O_RDWR));
-	if (f->fd < 0)
-		return -errno;
+	flags |= f->n.read_only ? O_RDONLY : O_RDWR;
+	if (fds_is_path(f->n.filename)) {
+		r = open_passed(f, flags);
+	} else {
+		f->fd = open(f->n.filename, flags);
+		r = f->fd < 0 ? -errno : 0;
+	}
+	if (r)
+		return r;
 	if (f->device && !f->n.read_only && ioctl(f->fd, BLKROGET, &ro) == 0 && ro) {
 		fd_close(&f->fd);
 		return -EROFS;
@@ -104,9 +134,12 @@ int file_open_path(struct file_node *f, struct err *e)
 
 	if (!*path)
 		return err_set(e, -EINVAL, "filename= is empty");
-	if (stat(path, &st) < 0)
+	if (fds_is_path(path))
+		r = 0;		/* looked at once it is open */
+	else if (stat(path, &st) < 0)
 		return explain_open(f, path, errno, e);
-	r = check_type(f, &st, path, e);
+	else
+		r = check_type(f, &st, path, e);
 	if (r)
 		return r;
 	r = try_open(f);

@@ -75,6 +75,11 @@ struct block_graph *block_graph_create(struct loop *main)
 	return g;
 }
 
+void block_graph_set_fds(struct block_graph *g, struct fds *fds)
+{
+	g->fds = fds;
+}
+
 void block_graph_destroy(struct block_graph *g)
 {
 	struct block_node *n;

@@ -10,6 +10,7 @@
 
 struct block_graph {
 	struct loop *loop;
+	struct fds *fds;		/* borrowed, or NULL */
 	struct block_node *nodes;
 	struct drive *drives;
 	unsigned int serial;		/* of generated names */

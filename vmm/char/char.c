@@ -48,6 +48,7 @@ void char_set_open(struct chardev *c, bool open, bool discard)
 	pthread_mutex_unlock(&c->lock);
 	c->want_out = false;
 	c->escaped = false;
+	char_drop_fds(c);
 	if (open)
 		c->waiting = false;
 	char_send_event(c, open ? CHAR_OPENED : CHAR_CLOSED);
@@ -140,6 +141,7 @@ static int open_log(struct chardev *c, struct err *e)
 
 static void chardev_close(struct chardev *c)
 {
+	char_drop_fds(c);
 	c->front = NULL;
 	if (c->opened)
 		c->drv->close(c);
@@ -291,6 +293,49 @@ void char_accept_input(struct chardev *c)
 const char *char_id(const struct chardev *c)
 {
 	return c->id;
+}
+
+bool char_has_front(const struct chardev *c)
+{
+	return c->front != NULL;
+}
+
+void char_send_break(struct chardev *c)
+{
+	char_send_event(c, CHAR_BREAK);
+}
+
+void char_keep_fds(struct chardev *c)
+{
+	c->keep_fds = true;
+}
+
+int char_take_fd(struct chardev *c)
+{
+	int fd;
+
+	if (!c->fd_count)
+		return -1;
+	fd = c->fds[0];
+	c->fd_count--;
+	memmove(c->fds, c->fds + 1, (size_t)c->fd_count * sizeof(c->fds[0]));
+	return fd;
+}
+
+void char_drop_fds(struct chardev *c)
+{
+	while (c->fd_count)
+		close(c->fds[--c->fd_count]);
+}
+
+struct char_set *char_set_of(struct chardev *c)
+{
+	return c->set;
+}
+
+void char_set_fds(struct char_set *s, struct fds *fds)
+{
+	s->fds = fds;
 }
 
 const char *char_backend(const struct chardev *c)

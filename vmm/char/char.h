@@ -38,6 +38,9 @@ struct char_front {
 	void (*read)(struct char_front *f, const uint8_t *buf, size_t len);
 	void (*writable)(struct char_front *f);	/* room again after a short write */
 	void (*event)(struct char_front *f, enum char_event ev);
+	/* A server socket has a further client: @fd, which the front end takes.
+	 * NULL: it waits in the backlog until the present one goes. */
+	void (*extra)(struct char_front *f, int fd);
 	pthread_mutex_t *lock;
 };
 
@@ -127,6 +130,17 @@ void char_drain(struct char_set *s, uint64_t timeout_ns);
 void char_stall(struct chardev *c, bool in, bool out);
 
 const char *char_id(const struct chardev *c);
+bool char_has_front(const struct chardev *c);
+/* The front end sees a break. Main loop. */
+void char_send_break(struct chardev *c);
+/* From now on keep descriptors that come with a unix socket's bytes; others
+ * are closed. The oldest of them, the caller's; -1: none. */
+void char_keep_fds(struct chardev *c);
+int char_take_fd(struct chardev *c);
+struct char_set *char_set_of(struct chardev *c);
+/* Where fd=NAME and /dev/fdset/N are looked up; NULL (the default): nowhere. */
+struct fds;
+void char_set_fds(struct char_set *s, struct fds *fds);
 const char *char_backend(const struct chardev *c);	/* "socket", "pty", … */
 /* query-chardev's filename: "pty:/dev/pts/3", "stdio", "unix:/x,server=on",
  * with "disconnected:" in front while a socket has no peer. */

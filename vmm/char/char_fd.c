@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -60,13 +61,50 @@ void char_rewatch(struct chardev *c)
 		loop_fd_mod(&c->out_watch, c->want_out ? POLLOUT : 0);
 }
 
+/* Keep or close the descriptors of one message. */
+static void receive_fds(struct chardev *c, struct msghdr *m)
+{
+	struct cmsghdr *h;
+	size_t i, n;
+	int fd;
+
+	for (h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (i = 0; i < n; i++) {
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof(fd));
+			if (c->keep_fds && c->fd_count < CHAR_FDS_MAX)
+				c->fds[c->fd_count++] = fd;
+			else
+				close(fd);
+		}
+	}
+}
+
+static ssize_t socket_read(struct chardev *c, void *buf, size_t len)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(CHAR_FDS_MAX * sizeof(int))];
+	} control;
+	struct iovec iov = { buf, len };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(c->in.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n >= 0)
+		receive_fds(c, &m);
+	return n;
+}
+
 ssize_t char_fd_read(struct chardev *c, void *buf, size_t len)
 {
 	ssize_t n;
 
 	do {
-		n = c->in_kind == CHAR_FD_SOCKET ?
-			recv(c->in.fd, buf, len, MSG_DONTWAIT) : read(c->in.fd, buf, len);
+		n = c->in_kind == CHAR_FD_SOCKET ? socket_read(c, buf, len) :
+			read(c->in.fd, buf, len);
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
 }

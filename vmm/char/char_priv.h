@@ -13,6 +13,8 @@
 #define CHAR_REPLAY_MAX	(16ull << 20)	/* memory an unread console may cost */
 #define CHAR_INPUT_BYTES 4096u	/* one read; and typed ahead on a mux */
 
+#define CHAR_FDS_MAX	16	/* descriptors that wait to be taken */
+
 enum char_fd_kind { CHAR_FD_PLAIN, CHAR_FD_PIPE, CHAR_FD_SOCKET };
 
 /*
@@ -76,6 +78,9 @@ struct chardev {
 	enum char_fd_kind in_kind, out_kind;
 	bool want_in, want_out;
 	bool gone;		/* the peer, but there is input of its left */
+	bool keep_fds;
+	int fds[CHAR_FDS_MAX];	/* received, oldest first */
+	int fd_count;
 	bool hang_up;		/* char_hangup() was asked for */
 	bool stall_in;		/* no input is given, on purpose */
 	bool announce;		/* tell the new front end that a peer is there */
@@ -92,6 +97,7 @@ struct char_set {
 	struct loop *loop;
 	struct chardev *list;
 	int closing;		/* deleted ones whose writes are in flight */
+	struct fds *fds;	/* borrowed */
 	void (*escape)(char key, void *arg);
 	void *escape_arg;
 };
@@ -155,6 +161,7 @@ void char_set_filename(struct chardev *c, const char *fmt, ...)
 /* read() and writev() on what char_watch() watches, for the drivers' read and
  * write: never wait (files other than sockets must be O_NONBLOCK), raise no
  * SIGPIPE, return -errno. */
+void char_drop_fds(struct chardev *c);
 ssize_t char_fd_read(struct chardev *c, void *buf, size_t len);
 ssize_t char_fd_write(struct chardev *c, const struct iovec *iov, int n);
 

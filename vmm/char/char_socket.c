@@ -4,7 +4,7 @@
  * Missing: TLS, telnet, websocket.
  *
  * A server has one client at a time; the next waits in the backlog until the
- * present one goes.
+ * present one goes, or is the front end's where that serves several (QMP).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/base/fds.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/char/char_addr.h"
@@ -72,6 +73,12 @@ static const struct prop socket_props[] = {
 	PROP_END
 };
 
+/* The front end serves several clients. */
+static bool takes_extra(const struct char_socket *s)
+{
+	return s->c.front && s->c.front->extra;
+}
+
 static void name_it(struct char_socket *s)
 {
 	const char *off = s->conn < 0 ? "disconnected:" : "";
@@ -98,7 +105,7 @@ static int peer_attach(struct char_socket *s, int fd)
 	r = char_watch(&s->c, fd, fd);
 	if (r < 0)
 		return r;
-	if (s->server)
+	if (s->server && !takes_extra(s))
 		loop_fd_mod(&s->listen, 0);
 	char_set_open(&s->c, true, false);
 	return 0;
@@ -129,7 +136,7 @@ static void accept_cb(struct loop_fd *w, uint32_t revents)
 	struct char_socket *s = container_of(w, struct char_socket, listen);
 	int fd;
 
-	if (s->conn >= 0)
+	if (s->conn >= 0 && !takes_extra(s))
 		return;
 	fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
@@ -137,7 +144,9 @@ static void accept_cb(struct loop_fd *w, uint32_t revents)
 		loop_fd_mod(w, 0);
 		loop_timer_arm(&s->retry, clock_ns() + ACCEPT_RETRY_NS);
 	}
-	if (fd >= 0 && peer_attach(s, fd) < 0)
+	if (fd >= 0 && s->conn >= 0)
+		s->c.front->extra(s->c.front, fd);
+	else if (fd >= 0 && peer_attach(s, fd) < 0)
 		peer_detach(s);
 }
 
@@ -211,23 +220,32 @@ static void retry_cb(struct loop_timer *t)
 	struct char_socket *s = container_of(t, struct char_socket, retry);
 
 	if (s->server)
-		loop_fd_mod(&s->listen, s->conn < 0 ? POLLIN : 0);
+		loop_fd_mod(&s->listen, s->conn < 0 || takes_extra(s) ? POLLIN : 0);
 	else if (s->conn < 0)
 		client_reconnect(s);
 }
 
 /* ---- life ---- */
 
-static int inherit(struct char_socket *s, struct err *e)
+/* A number is inherited, a name is what a client gave a descriptor. */
+static int named_fd(struct char_socket *s, struct err *e)
 {
-	int one = 0, type = 0, fd;
-	socklen_t len = sizeof(int);
 	uint64_t v;
+	int fd;
 
-	if (parse_u64(s->fd_prop, &v) < 0 || v > INT32_MAX)
-		return err_set(e, -EINVAL, "chardev '%s': fd=%s is not the number of a "
-			       "descriptor", s->c.id, s->fd_prop);
-	fd = (int)v;
+	if (parse_u64(s->fd_prop, &v) == 0 && v <= INT32_MAX)
+		return (int)v;
+	fd = s->c.set->fds ? fds_take(s->c.set->fds, s->fd_prop) : -ENOENT;
+	return fd >= 0 ? fd : err_set(e, -EINVAL, "chardev '%s': fd=%s is not the number of a "
+				      "descriptor, nor a name that getfd gave one", s->c.id,
+				      s->fd_prop);
+}
+
+static int inherit_fd(struct char_socket *s, int fd, struct err *e)
+{
+	int one = 0, type = 0;
+	socklen_t len = sizeof(int);
+
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
 		return err_set(e, -EINVAL, "chardev '%s': descriptor %d is not an open "
 			       "stream socket", s->c.id, fd);
@@ -246,6 +264,20 @@ static int inherit(struct char_socket *s, struct err *e)
 		return 0;
 	}
 	return peer_attach(s, fd);
+}
+
+static int inherit(struct char_socket *s, struct err *e)
+{
+	bool named = *s->fd_prop < '0' || *s->fd_prop > '9';
+	int fd = named_fd(s, e), r;
+
+	if (fd < 0)
+		return fd;
+	r = inherit_fd(s, fd, e);
+	/* What did not become listen's or conn's is nobody's. */
+	if (r < 0 && named && s->conn != fd)
+		close(fd);
+	return r;
 }
 
 static int socket_check(struct char_socket *s, struct err *e)

@@ -143,6 +143,10 @@ struct qmp_call *qmp_defer(struct qmp *q);
 /* Steals @ret (NULL: {}); @e set: an error. The call is gone then. */
 void qmp_complete(struct qmp_call *c, json_t *ret, const struct err *e);
 
+/* A descriptor that came with the present command's bytes (SCM_RIGHTS), the
+ * caller's from then on; -1: none. */
+int qmp_take_fd(struct qmp *q);
+
 /* {"qemu":{major,minor,micro},"package":"roost …"} */
 json_t *qmp_version(void);
 
@@ -166,6 +170,8 @@ void qmp_schema_props(struct qmp *q, json_t *info, const struct prop *props);
 void qmp_schema_object(struct qmp *q, const char *name, const struct prop *const *tables);
 void qmp_schema_object_without(struct qmp *q, const char *name,
 			       const struct prop *const *tables, const char *const *without);
+/* A type that is there already, to add members to it; NULL: it is not. */
+json_t *qmp_schema_find(struct qmp *q, const char *name);
 /* The schema's name of the type of @p's value. */
 const char *qmp_schema_prop_type(struct qmp *q, const struct prop *p);
 

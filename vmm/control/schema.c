@@ -187,6 +187,11 @@ void qmp_schema_object(struct qmp *q, const char *name, const struct prop *const
 	qmp_schema_object_without(q, name, tables, NULL);
 }
 
+json_t *qmp_schema_find(struct qmp *q, const char *name)
+{
+	return json_object_get(q->schema_index, name);
+}
+
 static const struct qmp_type *find_type(const char *name)
 {
 	const struct qmp_table *const *t;

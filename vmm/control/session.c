@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include "vmm/base/json.h"
 #include "vmm/base/log.h"
@@ -28,6 +29,7 @@
 #define NEST_LIMIT	64		/* brackets in a request; jansson allows 2048 */
 #define RAW_MAX		4096		/* one read */
 #define QUEUE_MAX	8		/* parsed requests, as in QEMU */
+#define CLIENTS_MAX	16	/* beside the one per chardev */
 #define RESYNC		'\xff'		/* no JSON text has this byte */
 
 struct session {
@@ -55,6 +57,8 @@ struct session {
 	/* replies and events the chardev did not take yet */
 	char *out;
 	size_t out_len;
+	bool extra;		/* the chardev is ours, made for a further client */
+	struct loop_work gone;	/* an extra one's end, after its callback */
 	struct session *next;
 };
 
@@ -386,6 +390,8 @@ static void on_event(struct char_front *f, enum char_event ev)
 	session_restart(s);
 	if (ev == CHAR_OPENED)
 		session_greet(s);
+	else if (s->extra)
+		loop_post(s->q->vm->main, &s->gone);
 }
 
 /* ---- events ---- */
@@ -426,17 +432,24 @@ void session_event_all(struct qmp *q, const char *name, json_t *data)
 
 /* ---- life ---- */
 
-int qmp_serve(struct qmp *q, struct chardev *c, struct err *e)
+static void on_extra(struct char_front *f, int fd);
+static void on_gone(struct loop_work *w);
+
+static int session_create(struct qmp *q, struct chardev *c, bool extra, struct err *e)
 {
 	struct session *s = xcalloc(1, sizeof(*s));
 	int r;
 
 	s->q = q;
 	s->chr = c;
+	s->extra = extra;
+	s->gone.cb = on_gone;
 	s->front = (struct char_front){ .can_read = on_can_read, .read = on_read,
-					.writable = on_writable, .event = on_event };
+					.writable = on_writable, .event = on_event,
+					.extra = extra ? NULL : on_extra };
 	s->next = q->sessions;
 	q->sessions = s;
+	char_keep_fds(c);
 	r = char_connect(c, &s->front, "qmp", e);
 	if (r) {
 		q->sessions = s->next;
@@ -445,31 +458,81 @@ int qmp_serve(struct qmp *q, struct chardev *c, struct err *e)
 	return r;
 }
 
-static void session_destroy(struct session *s)
+int qmp_serve(struct qmp *q, struct chardev *c, struct err *e)
 {
+	return session_create(q, c, false, e);
+}
+
+/* A further client of a server socket: it gets a chardev "ID#N" of its own. */
+static void on_extra(struct char_front *f, int fd)
+{
+	struct session *s = container_of(f, struct session, front);
+	struct char_set *set = char_set_of(s->chr);
+	struct err e = ERR_INIT;
+	struct chardev *c;
+	unsigned int n = 0;
+	json_t *args;
+	char *id = NULL;
+	int r;
+
+	do {
+		free(id);
+		id = xasprintf("%s#%u", char_id(s->chr), ++n);
+	} while (n <= CLIENTS_MAX && char_find(set, id));
+	args = json_pack("{s:s,s:s,s:o}", "id", id, "backend", "socket", "fd",
+			 json_sprintf("%d", fd));
+	r = n <= CLIENTS_MAX ? char_add(set, args, &c, &e) :
+	    err_set(&e, -EMFILE, "%s has %d QMP clients already", char_id(s->chr), n);
+	if (r == 0)
+		r = session_create(s->q, c, true, &e);
+	else
+		close(fd);
+	if (r)
+		log_warn("%s; one more is refused", e.text);
+	json_decref(args);
+	free(id);
+}
+
+static void session_free(struct session *s)
+{
+	struct session **at;
+	struct char_set *set = char_set_of(s->chr);
+
+	for (at = &s->q->sessions; *at != s; at = &(*at)->next)
+		;
+	*at = s->next;
 	session_restart(s);
+	loop_work_cancel(s->q->vm->main, &s->gone);
 	char_connect(s->chr, NULL, NULL, NULL);
+	if (s->extra)
+		char_del(set, char_id(s->chr), NULL);
 	free(s);
 }
 
 void qmp_unserve(struct qmp *q, struct chardev *c)
 {
-	struct session **p, *s;
+	struct session *s;
 
-	for (p = &q->sessions; (s = *p) && s->chr != c; p = &s->next)
+	for (s = q->sessions; s && s->chr != c; s = s->next)
 		;
-	if (!s)
-		return;
-	*p = s->next;
-	session_destroy(s);
+	if (s)
+		session_free(s);
+}
+
+static void on_gone(struct loop_work *w)
+{
+	session_free(container_of(w, struct session, gone));
+}
+
+int qmp_take_fd(struct qmp *q)
+{
+	struct session *s = q->current ? q->current->session : NULL;
+
+	return s ? char_take_fd(s->chr) : -1;
 }
 
 void session_destroy_all(struct qmp *q)
 {
-	struct session *s;
-
-	while ((s = q->sessions)) {
-		q->sessions = s->next;
-		session_destroy(s);
-	}
+	while (q->sessions)
+		session_free(q->sessions);
 }

@@ -14,6 +14,8 @@
 	X(qmp_table_control)	\
 	X(qmp_table_vm)		\
 	X(qmp_table_machine)	\
+	X(qmp_table_char)	\
+	X(qmp_table_fd)		\
 	X(qmp_table_ringbuf)	\
 	X(qmp_table_qom)	\
 	X(qmp_table_dev)	\

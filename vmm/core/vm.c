@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/base/fds.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/kvm.h"
@@ -77,6 +78,7 @@ struct vm *vm_create(struct loop *main)
 
 	vm->main = main;
 	vm->mem = gmem_create();
+	vm->fds = fds_create();
 	vm->bus[BUS_PIO] = bus_create("pio", PIO_BYTES);
 	vm->bus[BUS_MMIO] = bus_create("mmio", MMIO_BYTES);
 	vm->request_work.cb = serve_requests;
@@ -487,6 +489,7 @@ bool vm_destroy(struct vm *vm)
 	bus_destroy(vm->bus[BUS_PIO]);
 	bus_destroy(vm->bus[BUS_MMIO]);
 	json_decref(vm->desc);
+	fds_destroy(vm->fds);
 	free(vm->iothread);
 	free(vm->vcpu);
 	free(vm->name);

@@ -24,6 +24,7 @@ struct vcpu;
 struct kvm;
 struct block_graph;	/* block/: opaque here */
 struct char_set;	/* vmm/char/: opaque here */
+struct fds;
 struct net_set;		/* net/: opaque here */
 struct iothread;
 struct vm_object;
@@ -105,6 +106,7 @@ struct vm {
 	struct pci_root *pci;
 	struct block_graph *blocks;
 	struct char_set *chars;
+	struct fds *fds;		/* descriptors from clients; owned */
 	struct net_set *nets;
 	const struct dev_type *const *types;	/* dev_list.c, or a test's */
 	const struct vm_object_type *const *object_types;	/* obj_list.c, or NULL */

@@ -146,3 +146,10 @@ const char *iothread_id(const struct iothread *t)
 {
 	return t->id;
 }
+
+json_t *iothread_info(const struct iothread *t)
+{
+	return json_pack("{s:s,s:i,s:I,s:I,s:I}", "id", t->id, "thread-id", iothread_tid(t),
+			 "poll-max-ns", (json_int_t)t->poll_max_ns, "poll-grow",
+			 (json_int_t)t->poll_grow, "poll-shrink", (json_int_t)t->poll_shrink);
+}

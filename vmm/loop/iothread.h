@@ -24,6 +24,8 @@ void iothread_destroy(struct iothread *t);
 void iothread_apply(struct iothread *t);
 struct loop *iothread_loop(struct iothread *t);
 pid_t iothread_tid(const struct iothread *t);
+/* query-iothreads' element, a new object. */
+json_t *iothread_info(const struct iothread *t);
 const char *iothread_id(const struct iothread *t);
 
 #endif

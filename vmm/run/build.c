@@ -463,6 +463,8 @@ int build_vm(struct loop *main, const json_t *desc, struct built **out, struct e
 	b->vm->describe_options = options_describe;
 	b->vm->chars = char_set_create(main);
 	b->vm->blocks = block_graph_create(main);
+	char_set_fds(b->vm->chars, b->vm->fds);
+	block_graph_set_fds(b->vm->blocks, b->vm->fds);
 	r = build_all(b, e);
 	if (r) {
 		build_destroy(b);
