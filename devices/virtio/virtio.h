@@ -97,7 +97,8 @@ struct virtio_queue {
 	struct loop_work ctl_work, kick_work, flush_work;
 	struct loop_signal irq;		/* irqfd of a busy queue; fd -1: none */
 	uint16_t irq_vector;		/* which vector it is of */
-	uint64_t kicks, interrupts, requests;	/* statistics */
+	/* Statistics: counted by the loop, read by anybody. */
+	_Atomic uint64_t kicks, interrupts, requests;
 };
 
 struct virtio_dev {

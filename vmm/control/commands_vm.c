@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vmm/control/commands_dump.h"
 #include "vmm/control/qmp.h"
 #include "vmm/core/vm.h"
 
@@ -50,6 +51,8 @@ static int cmd_stop(struct qmp *q, void *args, json_t **ret, struct err *e)
 
 static int cmd_cont(struct qmp *q, void *args, json_t **ret, struct err *e)
 {
+	if (dump_in_progress(q))
+		return err_set(e, -EBUSY, "There is a dump in process, please wait.");
 	return vm_start(qmp_vm(q), e);
 }
 

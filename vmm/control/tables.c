@@ -14,6 +14,9 @@
 	X(qmp_table_control)	\
 	X(qmp_table_vm)		\
 	X(qmp_table_machine)	\
+	X(qmp_table_dump)	\
+	X(qmp_table_hmp)	\
+	X(qmp_table_stats)	\
 	X(qmp_table_char)	\
 	X(qmp_table_fd)		\
 	X(qmp_table_ringbuf)	\
