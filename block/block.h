@@ -295,12 +295,19 @@ enum drive_policy {
 
 enum drive_iface { DRIVE_IF_NONE, DRIVE_IF_VIRTIO, DRIVE_IF_PFLASH };
 
+/* Latencies of reads, writes and flushes: bin 0 is below 8 us, each further one
+ * reaches twice as far, the last one has all from 8.6 s on. */
+#define DRIVE_LATENCY_OPS	3	/* BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH */
+#define DRIVE_LATENCY_BINS	22
+#define DRIVE_LATENCY_FIRST	13	/* log2 of bin 0's end in ns */
+
 /* Relaxed atomics. One of DRIVE_SHARDS per group of loops, so that queues on
  * different I/O threads do not fight for a cache line; a reader adds them up. */
 #define DRIVE_SHARDS 8
 struct drive_stats {
 	_Atomic uint64_t ops[BLOCK_OPS], bytes[BLOCK_OPS], errors[BLOCK_OPS];
 	_Atomic uint64_t ns[BLOCK_OPS];
+	_Atomic uint64_t latency[DRIVE_LATENCY_OPS][DRIVE_LATENCY_BINS];
 	_Atomic uint32_t inflight;
 } __attribute__((aligned(64)));
 
@@ -486,6 +493,7 @@ int drive_stop_error(struct drive *d);
 /* Sums over all loops; another thread may be adding meanwhile. */
 struct drive_totals {
 	uint64_t ops[BLOCK_OPS], bytes[BLOCK_OPS], errors[BLOCK_OPS], ns[BLOCK_OPS];
+	uint64_t latency[DRIVE_LATENCY_OPS][DRIVE_LATENCY_BINS];
 	uint32_t inflight;		/* submitted, not done; with parked ones */
 };
 struct drive_totals drive_totals(const struct drive *d);

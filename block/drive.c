@@ -39,14 +39,26 @@ static void count(_Atomic uint64_t *c, uint64_t n)
 	atomic_fetch_add_explicit(c, n, memory_order_relaxed);
 }
 
+static unsigned int latency_bin(uint64_t ns)
+{
+	unsigned int bits = ns ? 64 - (unsigned int)__builtin_clzll(ns) : 0;
+
+	return bits <= DRIVE_LATENCY_FIRST ? 0 :
+	       MIN(bits - DRIVE_LATENCY_FIRST, DRIVE_LATENCY_BINS - 1u);
+}
+
 void drive_finish(struct drive *d, struct block_req *r, int ret)
 {
 	struct drive_stats *s = shard(d, r);
+	uint64_t ns;
 
 	if (ret == 0) {
 		count(&s->ops[r->op], 1);
 		count(&s->bytes[r->op], r->bytes);
-		count(&s->ns[r->op], clock_ns() - r->start_ns);
+		ns = clock_ns() - r->start_ns;
+		count(&s->ns[r->op], ns);
+		if (r->op < DRIVE_LATENCY_OPS)
+			count(&s->latency[r->op][latency_bin(ns)], 1);
 	} else {
 		count(&s->errors[r->op], 1);
 	}
@@ -337,6 +349,14 @@ int drive_stop_error(struct drive *d)
 	return err;
 }
 
+static void add_latencies(struct drive_totals *t, const struct drive_stats *s)
+{
+	for (int op = 0; op < DRIVE_LATENCY_OPS; op++)
+		for (int i = 0; i < DRIVE_LATENCY_BINS; i++)
+			t->latency[op][i] += atomic_load_explicit(&s->latency[op][i],
+								  memory_order_relaxed);
+}
+
 struct drive_totals drive_totals(const struct drive *d)
 {
 	struct drive_totals t = { 0 };
@@ -350,6 +370,7 @@ struct drive_totals drive_totals(const struct drive *d)
 			t.errors[op] += atomic_load_explicit(&s->errors[op], memory_order_relaxed);
 			t.ns[op] += atomic_load_explicit(&s->ns[op], memory_order_relaxed);
 		}
+		add_latencies(&t, s);
 		t.inflight += atomic_load_explicit(&s->inflight, memory_order_acquire);
 	}
 	return t;

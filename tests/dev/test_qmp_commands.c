@@ -805,3 +805,54 @@ Test(qmp_commands, test_qmp_stats_name_every_virtio_queue)
 	json_decref(v);
 	bench_close(b);
 }
+
+/* ---- disks ---- */
+
+static void on_read_done(struct block_req *r, int ret)
+{
+	cr_assert_eq(ret, 0);
+	r->done = NULL;
+}
+
+static json_int_t sum_of(const json_t *list)
+{
+	json_int_t sum = 0;
+	json_t *v;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, v)
+		sum += json_integer_value(v);
+	return sum;
+}
+
+Test(qmp_commands, test_qmp_blockstats_count_a_read_in_its_latency)
+{
+	static struct block_req req;
+	struct bench *b = bench_open();
+	struct err e = ERR_INIT;
+	struct iovec iov = { xcalloc(1, 4096), 4096 };
+	struct drive *d;
+	char text[200];
+	json_t *v, *s, *h;
+
+	snprintf(text, sizeof(text), "{'execute':'blockdev-add','arguments':{'driver':'file',"
+		 "'node-name':'n1','filename':'%s','read-only':true,'force-share':true}}", b->disk);
+	expect_ok(b, text);
+	cr_assert_eq(drive_open(b->blocks, "n1", "test", DRIVE_OPEN_SHARE, &d, &e), 0, "%s", e.text);
+	req = (struct block_req){ .op = BLOCK_READ, .bytes = 4096, .iov = &iov, .iovcnt = 1,
+				  .done = on_read_done, .loop = b->r->loop };
+	drive_submit(d, &req);
+	for (int i = 0; i < TURNS && req.done; i++)
+		loop_turn(b->r->loop, NS_PER_MS);
+	v = get(b, "{'execute':'query-blockstats'}");
+	s = json_object_get(json_array_get(v, json_array_size(v) - 1), "stats");
+	h = json_object_get(s, "rd_latency_histogram");
+	cr_expect_eq(json_integer_value(json_object_get(s, "rd_operations")), 1);
+	cr_expect_eq(sum_of(json_object_get(h, "bins")), 1);
+	cr_expect_eq(json_array_size(json_object_get(h, "bins")),
+		     json_array_size(json_object_get(h, "boundaries")) + 1);
+	json_decref(v);
+	drive_close(d);
+	free(iov.iov_base);
+	bench_close(b);
+}

@@ -40,6 +40,28 @@ qmp cont
 qmp_event RESUME
 guest_wait "@@ $guest_seq 0"
 
+point "knows CPUs, disks, objects and registers of a running guest"
+qmp query-cpus-fast
+expect "$REPLY" '"thread-id": *[1-9][0-9]*' query-cpus-fast
+qmp query-block
+expect "$REPLY" '"inserted": *\{' query-block
+qmp qom-list '{"path": "/machine/unattached/device[0]"}'
+expect "$REPLY" '"name": *"sse2"' "the CPU's properties"
+qmp human-monitor-command '{"command-line": "info registers"}'
+expect "$REPLY" 'RIP=[0-9a-f]{16}' "info registers"
+qmp human-monitor-command '{"command-line": "info pci"}'
+expect "$REPLY" 'PCI device 1af4:' "info pci"
+
+point "dumps the guest's memory while it stands, then it goes on"
+qmp dump-guest-memory "{\"paging\": false, \"protocol\": \"file:$LAB_TMP/core\"}"
+qmp_event DUMP_COMPLETED
+expect "$REPLY" '"status": *"completed"' DUMP_COMPLETED
+qmp_event RESUME
+[[ $(head -c 4 "$LAB_TMP/core") = $'\x7fELF' ]] || fail "the dump is no ELF file"
+grep -qa "Linux version" "$LAB_TMP/core" || fail "the kernel's banner is not in the dump"
+rm -f "$LAB_TMP/core"
+guest_sh "true"
+
 point "system_reset boots anew"
 guest_sh "sync; mount -o remount,ro /"
 qmp system_reset

@@ -224,6 +224,17 @@ static void put_row(json_t *o, const struct stat_row *r, const char *pattern, co
 	put_int(o, key, v[r->op] + (r->also != r->op ? v[r->also] : 0));
 }
 
+static json_t *histogram(const uint64_t *bins)
+{
+	json_t *limits = json_array(), *counts = json_array();
+
+	for (int i = 0; i < DRIVE_LATENCY_BINS; i++)
+		json_array_append_new(counts, json_integer((json_int_t)bins[i]));
+	for (int i = 0; i < DRIVE_LATENCY_BINS - 1; i++)
+		json_array_append_new(limits, json_integer(1ll << (DRIVE_LATENCY_FIRST + i)));
+	return json_pack("{s:o,s:o}", "boundaries", limits, "bins", counts);
+}
+
 static json_t *stats_of(const struct drive_totals *t)
 {
 	json_t *o = json_pack("{s:b,s:b,s:[],s:i}", "account_invalid", 0, "account_failed", 0,
@@ -242,6 +253,9 @@ static json_t *stats_of(const struct drive_totals *t)
 		put_row(o, r, "%s_bytes", t->bytes);
 		put_row(o, r, "%s_merged", none);
 	}
+	json_object_set_new(o, "rd_latency_histogram", histogram(t->latency[BLOCK_READ]));
+	json_object_set_new(o, "wr_latency_histogram", histogram(t->latency[BLOCK_WRITE]));
+	json_object_set_new(o, "flush_latency_histogram", histogram(t->latency[BLOCK_FLUSH]));
 	return o;
 }
 
@@ -526,6 +540,9 @@ static const struct qmp_member retry_members[] = {
 	{ "suspensions", "int" }, { "retries", "int" }, { "timed-out", "int" },
 	{ "suspended-ms", "int" }, { "requests", "int" }, { "stalls", "int" }, { 0 }
 };
+static const struct qmp_member histogram_members[] = {
+	{ "boundaries", "[int]" }, { "bins", "[int]" }, { 0 }
+};
 static const struct qmp_member block_stats[] = {
 	{ "*device", "str" }, { "*qdev", "str" }, { "*node-name", "str" },
 	{ "stats", "BlockDeviceStats" }, { "*parent", "BlockStats" }, { "*backing", "BlockStats" },
@@ -541,6 +558,7 @@ static void make_stats(struct qmp *q, json_t *info)
 
 	json_object_foreach(o, key, val)
 		qmp_schema_member(q, info, key, json_is_boolean(val) ? "bool" :
+				  json_is_object(val) ? "BlockLatencyHistogramInfo" :
 				  json_is_array(val) ? "[any]" : "int");
 	json_decref(o);
 }
@@ -562,6 +580,7 @@ static const struct qmp_type types[] = {
 	{ .name = "__org.roost_RetryTotals", .members = retry_members },
 	{ .name = "BlockStats", .members = block_stats },
 	{ .name = "BlockDeviceStats", .make = make_stats },
+	{ .name = "BlockLatencyHistogramInfo", .members = histogram_members },
 	{ 0 }
 };
 

@@ -363,9 +363,17 @@ static int set_identity(struct built *b, struct err *e)
 	return 0;
 }
 
+static int add_fd(struct built *b, const json_t *args, struct err *e)
+{
+	return machine_add_fd(b->vm, args, e);
+}
+
 static int build_backends(struct built *b, struct err *e)
 {
-	int r = for_each(b, "objects", add_object, e);
+	int r = for_each(b, "fds", add_fd, e);
+
+	if (r == 0)
+		r = for_each(b, "objects", add_object, e);
 
 	if (r == 0)
 		r = for_each(b, "chardevs", add_chardev, e);

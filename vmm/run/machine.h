@@ -101,6 +101,9 @@ int machine_check_type(const char *type, struct err *e);
 /* "kvm", also as the first of a list ("kvm:tcg"). */
 int machine_check_accel(const char *accel, struct err *e);
 
+/* -add-fd (addfd.c). */
+int machine_add_fd(struct vm *vm, const json_t *args, struct err *e);
+
 /* -machine none: no CPU, no memory, no device; to ask what roost has. With KVM
  * where it can be had. */
 bool machine_is_none(const json_t *desc);

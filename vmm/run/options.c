@@ -74,6 +74,8 @@ static const struct opt opts[] = {
 	  "stdio, pty, file, socket, null, ringbuf, console, serial", 0 },
 	{ "serial", OPT_TEXTS, "serials", NULL, 0, "DEV",
 	  "serial port on mon:stdio, stdio, pty, file:F, unix:F, chardev:ID, null, none", 0 },
+	{ "add-fd", OPT_LIST, "fds", NULL, 0, "fd=N,set=N[,opaque=TEXT]",
+	  "an inherited descriptor for /dev/fdset/N", 0 },
 	{ "global", OPT_LIST, "globals", NULL, 0, "DRIVER.PROP=VALUE",
 	  "default of a device property", 0 },
 	/* control */
@@ -124,7 +126,7 @@ static const char *const qemu_only[] = {
 	"tpmdev", "audiodev", "audio", "fsdev", "virtfs", "parallel", "gdb", "s",
 	"icount", "watchdog-action", "runas", "chroot", "sandbox", "fw_cfg", "dtb",
 	"writeconfig", "numa", "mem-path", "mem-prealloc", "option-rom", "semihosting",
-	"k", "full-screen", "win2k-hack", "add-fd", "trace", "plugin", "qtest",
+	"k", "full-screen", "win2k-hack", "trace", "plugin", "qtest",
 	"action", "qmp-pretty", "singlestep", "preconfig", "enable-fips", "L",
 	"curses", "sdl", "no-fd-bootchk", "mtdblock", "sd", "g", "alt-grab", "rotate",
 	"portrait", "tpm", "compat", "iscsi", "acpitable",
