@@ -271,3 +271,50 @@ Test(qmp, test_qmp_out_of_band_needs_the_capability_and_a_command_that_has_it)
 	cr_assert(rig_expect(r, "\"status\":\"prelaunch\"},\"id\":2}"));
 	rig_close(r);
 }
+
+/* The first reply is large and waits; those behind it wait for it. */
+Test(qmp, test_qmp_slow_reader_gets_every_large_reply_whole)
+{
+	static const char ask_schema[] = "{\"execute\":\"query-qmp-schema\"}";
+	static const char ask_last[] = "{\"execute\":\"query-status\",\"id\":\"last\"}";
+	struct rig *r = rig_open();
+	int replies = 0;
+	char *at;
+
+	rig_connect(r);
+	cr_assert(rig_expect(r, "QMP"));
+	rig_say(r, "{\"execute\":\"qmp_capabilities\"}");
+	cr_assert(rig_expect(r, "return"));
+	r->len = 0;
+	for (int i = 0; i < 4; i++)
+		cr_assert(send(r->fd, ask_schema, sizeof(ask_schema) - 1, 0) > 0);
+	cr_assert(send(r->fd, ask_last, sizeof(ask_last) - 1, 0) > 0);
+	for (int i = 0; i < 50; i++)
+		loop_turn(r->loop, 0);
+	cr_assert(rig_expect(r, "\"id\":\"last\"}\r\n"));
+	for (at = r->out; (at = strstr(at, "{\"return\":[{\"name\":\"str\"")); at++)
+		replies++;
+	cr_expect_eq(replies, 4);
+	rig_close(r);
+}
+
+Test(qmp, test_qmp_out_of_band_flood_unread_ends_the_session_only)
+{
+	static const char flood[] = "{\"exec-oob\":\"query-commands\"}";
+	struct rig *r = rig_open();
+	ssize_t n = 1;
+	char buf[4096];
+
+	rig_connect(r);
+	cr_assert(rig_expect(r, "QMP"));
+	rig_say(r, "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}");
+	cr_assert(rig_expect(r, "return"));
+	for (int i = 0; i < 20000; i++) {
+		send(r->fd, flood, sizeof(flood) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		loop_turn(r->loop, 0);
+	}
+	while (n > 0)
+		n = recv(r->fd, buf, sizeof(buf), 0);
+	cr_expect_eq(n, 0, "the session has ended");
+	rig_close(r);
+}

@@ -9,6 +9,7 @@
 #include "vmm/base/util.h"
 
 static const struct ignored table[] = {
+	{ "audiodev", "none,id=...", "none", false, "there is no sound" },
 	{ "boot", "order=...,strict=...", NULL, true,
 	  "without firmware the kernel given is what boots" },
 	{ "display", "none", "none", false, "there is no display" },

@@ -126,7 +126,7 @@ static const char *const qemu_only[] = {
 	"tpmdev", "audiodev", "audio", "fsdev", "virtfs", "parallel", "gdb", "s",
 	"icount", "watchdog-action", "runas", "chroot", "sandbox", "fw_cfg", "dtb",
 	"writeconfig", "numa", "mem-path", "mem-prealloc", "option-rom", "semihosting",
-	"k", "full-screen", "win2k-hack", "trace", "plugin", "qtest",
+	"k", "full-screen", "win2k-hack", "add-fd", "trace", "plugin", "qtest",
 	"action", "qmp-pretty", "singlestep", "preconfig", "enable-fips", "L",
 	"curses", "sdl", "no-fd-bootchk", "mtdblock", "sd", "g", "alt-grab", "rotate",
 	"portrait", "tpm", "compat", "iscsi", "acpitable",
@@ -381,6 +381,17 @@ static const char *argument(int argc, char **argv, int *i, const char *shown, st
 	return NULL;
 }
 
+/* -audiodev '{"id":"a","driver":"none"}' is "none" with an id. */
+static bool is_audio_none(const char *name, const char *val)
+{
+	json_t *o = strcmp(name, "audiodev") ? NULL :
+		    json_from_keyval(val, "driver", 0, "-audiodev", NULL);
+	bool none = o && strcmp(json_str(o, "driver", ""), "none") == 0;
+
+	json_decref(o);
+	return none;
+}
+
 static int take_ignored(const struct ignored *ig, int argc, char **argv, int *i, struct err *e)
 {
 	const char *opt = argv[*i], *val;
@@ -390,7 +401,7 @@ static int take_ignored(const struct ignored *ig, int argc, char **argv, int *i,
 	val = argument(argc, argv, i, ig->arg, e);
 	if (!val)
 		return -EINVAL;
-	if (!ig->only || strcmp(val, ig->only) == 0)
+	if (!ig->only || strcmp(val, ig->only) == 0 || is_audio_none(ig->option, val))
 		return 0;
 	return err_set(e, -EINVAL, "%s %s: %s; use %s %s or leave it out", opt, val, ig->why, opt,
 		       ig->only);
