@@ -110,7 +110,7 @@ int graph_open_backing(struct block_node *n, struct err *e)
 	struct block_node *next = NULL;
 	int r = 0;
 
-	for (int depth = 0; n->backing_file && r == 0; depth++) {
+	for (int depth = 0; r == 0 && n->backing_file; depth++) {
 		if (depth == CHAIN_MAX)
 			return err_set(e, -ELOOP, "%s has more than %d backing files, or they "
 				       "name each other in a circle", top->filename, CHAIN_MAX);
