@@ -96,7 +96,8 @@ expect "$OUTPUT" "typed on the host" "what the guest read"
 point "the window's size reaches the guest"
 # Hello, then a size of 132 columns and 50 rows (char_console.h).
 (printf '\xf9\0\2\4\0\204\0\62\0'; sleep 2) | socat -t 1 - "UNIX-CONNECT:$con" >/dev/null
-guest_sh "stty size </dev/hvc0"
+# The driver sets it in the background when the terminal is opened.
+guest_sh "{ sleep 1; stty size; } </dev/hvc0"
 expect "$OUTPUT" "50 132" "stty size"
 
 point "a megabyte through a port, both ways, is exact"
