@@ -255,6 +255,8 @@ CRITERION := -lcriterion
 endif
 
 $(KVM_BIN): | $(GUESTS) $(ROOST)
+# Some tests run the program of their own variant.
+$(CHECK_BIN): | $(ROOST)
 
 # The device bench drives the device tests' bus, ring and fake RAM.
 $(B)/tests/bench/bench_device: $(call libobjs,dev)
