@@ -29,6 +29,7 @@ libdir	?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir	?= $(prefix)/share/man
 compdir	?= $(prefix)/share/bash-completion/completions
+zshdir	?= $(prefix)/share/zsh/site-functions
 DESTDIR	?=
 
 ifeq ($(origin CC),default)
@@ -416,27 +417,38 @@ $(B)/roost.pc: include/roost.pc.in Makefile
 		-e 's|@includedir@|$(includedir)|g' -e 's|@version@|$(VERSION)|g' \
 		-e 's|@requires@|$(PKGS)|g' $< >$@
 
-# source:destination pairs; what this tree does not have yet is left out.
-MAN	:= $(firstword $(wildcard docs/roost.1))
-COMP	:= $(firstword $(wildcard docs/roost.bash))
+# The manual page: prose, and the tables as the program itself prints them.
+MANPAGE	:= $(B)/roost.1
+$(MANPAGE): docs/roost.1.in $(B)/roost
+	$(call say,MAN)
+	$(Q)awk -v roost=$(B)/roost -v version=$(VERSION) ' \
+		/^@[a-z]+@$$/ { gsub("@", ""); \
+			if (system(roost " help --man " $$0)) exit 1; next } \
+		{ gsub("@VERSION@", version); print; fflush() }' $< >$@
+
+.PHONY: man
+man: $(MANPAGE)		## build/roost.1, the manual page
+	@:
 
 .PHONY: install
-install: all $(B)/public/libroost.a $(B)/roost.pc	## install below DESTDIR and prefix
+install: all $(B)/public/libroost.a $(B)/roost.pc $(MANPAGE)	## install below DESTDIR and prefix
 	$(if $(ROOST),$(INSTALL) -D -m 755 $(B)/roost $(DESTDIR)$(bindir)/roost)
 	$(INSTALL) -D -m 644 $(B)/public/libroost.a $(DESTDIR)$(libdir)/libroost.a
 	$(if $(SHLIB),$(INSTALL) -D -m 755 $(SHLIB) $(DESTDIR)$(libdir)/$(SONAME))
 	$(if $(SHLIB),ln -sf $(SONAME) $(DESTDIR)$(libdir)/libroost.so)
 	$(if $(wildcard include/roost.h),$(INSTALL) -D -m 644 include/roost.h $(DESTDIR)$(includedir)/roost.h)
 	$(INSTALL) -D -m 644 $(B)/roost.pc $(DESTDIR)$(libdir)/pkgconfig/roost.pc
-	$(if $(MAN),$(INSTALL) -D -m 644 $(MAN) $(DESTDIR)$(mandir)/man1/roost.1)
-	$(if $(COMP),$(INSTALL) -D -m 644 $(COMP) $(DESTDIR)$(compdir)/roost)
+	$(INSTALL) -D -m 644 $(MANPAGE) $(DESTDIR)$(mandir)/man1/roost.1
+	$(INSTALL) -D -m 644 docs/roost.bash $(DESTDIR)$(compdir)/roost
+	$(INSTALL) -D -m 644 docs/_roost $(DESTDIR)$(zshdir)/_roost
 
 .PHONY: uninstall
 uninstall:		## remove what install put there
 	rm -f $(DESTDIR)$(bindir)/roost $(DESTDIR)$(libdir)/libroost.a \
 		$(DESTDIR)$(libdir)/libroost.so $(DESTDIR)$(libdir)/$(SONAME) \
 		$(DESTDIR)$(includedir)/roost.h $(DESTDIR)$(libdir)/pkgconfig/roost.pc \
-		$(DESTDIR)$(mandir)/man1/roost.1 $(DESTDIR)$(compdir)/roost
+		$(DESTDIR)$(mandir)/man1/roost.1 $(DESTDIR)$(compdir)/roost \
+		$(DESTDIR)$(zshdir)/_roost
 
 .PHONY: dist
 dist:			## build/roost-VERSION.tar.xz from the last commit

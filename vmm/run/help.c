@@ -64,22 +64,31 @@ static void print_table(const struct prop *p, FILE *f)
 	}
 }
 
-void help_option_parts(const char *name, FILE *f)
+const struct prop *help_option_props(const char *name)
 {
 	static const struct {
 		const char *name;
 		const struct prop *props;
 	} parts[] = {
-		{ "machine", machine_props }, { "smp", smp_props }, { "m", mem_props },
-		{ "accel", accel_props }, { "name", name_props }, { "boot", boot_props },
-		{ "overcommit", overcommit_props }, { "msg", msg_props },
-		{ "drive", drive_props }, { "blockdev", block_node_props },
-		{ "chardev", char_props },
+		{ "machine", machine_props }, { "M", machine_props }, { "smp", smp_props },
+		{ "m", mem_props }, { "accel", accel_props }, { "name", name_props },
+		{ "boot", boot_props }, { "overcommit", overcommit_props },
+		{ "msg", msg_props }, { "drive", drive_props },
+		{ "blockdev", block_node_props }, { "chardev", char_props },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
 		if (strcmp(parts[i].name, name) == 0)
-			print_table(parts[i].props, f);
+			return parts[i].props;
+	return NULL;
+}
+
+void help_option_parts(const char *name, FILE *f)
+{
+	const struct prop *props = help_option_props(name);
+
+	if (props)
+		print_table(props, f);
 	for (int i = 0; strcmp(name, "chardev") == 0 && char_drivers[i]; i++) {
 		fprintf(f, "%s: %s\n", char_drivers[i]->name, char_drivers[i]->help);
 		print_table(char_drivers[i]->props, f);

@@ -14,6 +14,7 @@
 #include "vmm/run/ignored.h"
 #include "vmm/run/options.h"
 #include "vmm/run/verb.h"
+#include "vmm/run/verb_man.h"
 
 #define WORDS_MAX 512
 
@@ -83,6 +84,10 @@ int verb_help(struct verb_call *c, struct err *e)
 	const char *topic = c->argv[0];
 	const struct verb *v = topic ? verb_find(topic) : NULL;
 
+	if (topic && strcmp(topic, "--man") == 0)
+		return verb_man(c->argv[1], e);
+	if (topic && strcmp(topic, "--complete") == 0)
+		return verb_complete(c->argc - 1, c->argv + 1);
 	if (!topic)
 		verb_print_all_help(stdout);
 	else if (v)

@@ -69,7 +69,7 @@ const struct verb verbs[] = {
 	  "create, info, check, map, convert, compare, resize, commit, rebase, bench: options,\n"
 	  "words and exit statuses are qemu-img's. `roost img` alone lists their options.",
 	  true },
-	{ "help", "[VERB|OPTION|DEVICE]", 0, 1, NULL, verb_help,
+	{ "help", "[VERB|OPTION|DEVICE]", 0, -1, NULL, verb_help,
 	  "explain a verb, an option or a device",
 	  "`roost help ignored` lists the options that are taken and change nothing.", true },
 	{ 0 }
