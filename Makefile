@@ -58,7 +58,7 @@ SRC	:= $(wildcard vmm/*/*.c vmm/arch/$(ARCH)/*.c vmm/arch/$(ARCH)/*/*.c \
 SRC	:= $(filter-out $(if $(filter x86,$(ARCH)),vmm/run/machine_virt% devices/arm64/%, \
 		vmm/run/machine_q35% devices/x86/%),$(SRC))
 # The program; everything else is the library. Verbs print and exit.
-MAIN	:= $(wildcard vmm/run/main.c vmm/run/verb*.c)
+MAIN	:= $(wildcard vmm/run/main.c vmm/run/confine.c vmm/run/verb*.c)
 ASL	:= $(wildcard vmm/arch/$(ARCH)/*.asl vmm/arch/$(ARCH)/*/*.asl)
 
 OBJDIR	:= $(B)/obj
@@ -105,6 +105,9 @@ guestobjs = $(addprefix $(OBJDIR)/,$(addsuffix .o,$(basename $(1))))
 PKGS	:= liburing jansson zlib libzstd
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null)
+# What only the program needs.
+PROG_PKGS := libseccomp
+PROG_LIBS := $(shell $(PKG_CONFIG) --libs $(PROG_PKGS) 2>/dev/null)
 
 # Callbacks share one signature per operation and tables leave their tail
 # fields at zero, hence the two warnings of -Wextra that are off.
@@ -178,7 +181,7 @@ all: $(LIB) $(SHLIB) $(ROOST)	## build roost, libroost.a and libroost.so.0 (defa
 
 $(B)/roost: $(MAINOBJ) $(LIB) $(B)/.members
 	$(call say,LINK)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(GC) -o $@ $(MAINOBJ) $(LIB) $(PKG_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(GC) -o $@ $(MAINOBJ) $(LIB) $(PKG_LIBS) $(PROG_LIBS)
 
 $(LIB): $(LIBOBJ) $(B)/.members
 	$(call say,AR)
@@ -221,7 +224,7 @@ $(GEN)/%.aml.h: %.asl
 # here, once, before the first compiler error.
 $(B)/.flags: FORCE
 	@mkdir -p $(B)
-	@$(PKG_CONFIG) --exists --print-errors $(PKGS) || \
+	@$(PKG_CONFIG) --exists --print-errors $(PKGS) $(PROG_PKGS) || \
 		{ echo "make: libraries are missing; 'make deps' installs them" >&2; exit 1; }
 	@$(call keep,$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS))
 
@@ -241,7 +244,8 @@ define test_rule
 $(B)/tests/$(1)/test_%: $(OBJDIR)/tests/$(1)/test_%.o $(call libobjs,$(1)) $(LIB)
 	$$(call say,LINK)
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $$(CRITERION) $$(PKG_LIBS)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $$(CRITERION) $$(PKG_LIBS) \
+		-Wl,--as-needed $$(PROG_LIBS)
 endef
 $(foreach ring,unit dev kvm,$(eval $(call test_rule,$(ring))))
 

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 declare -A lists=(
-	[build]="gcc libc6-dev make pkg-config liburing-dev libjansson-dev zlib1g-dev libzstd-dev acpica-tools"
+	[build]="gcc libc6-dev make pkg-config liburing-dev libjansson-dev libseccomp-dev zlib1g-dev libzstd-dev acpica-tools"
 	[test]="valgrind libcriterion-dev man-db universal-ctags git util-linux qemu-utils"
 	[demo]="busybox-static cpio e2fsprogs kmod fio pciutils socat procps libglib2.0-0"
 	[lab]="qemu-system-x86 mmdebstrap uidmap"

@@ -262,6 +262,19 @@ Test(verbs, test_log_shows_what_the_process_said_and_follows_to_the_end)
 	cr_expect_eq(sh("grep 'ended by signal 15' $T/log"), 0);
 }
 
+Test(verbs, test_disks_lists_image_and_size)
+{
+	no_kvm_skips();
+	sh("truncate -s 3M $T/root.raw; truncate -s 1M $T/data.raw");
+	start("web", "$T/root.raw -drive file=$T/data.raw,format=raw,read-only=on");
+	cr_expect_eq(sh("$R disks web"), 0, "%s", out);
+	cr_expect(says("disk0") && says("root.raw") && says("3M"), "%s", out);
+	cr_expect(says("data.raw") && says("read-only"), "%s", out);
+	cr_expect_eq(sh("$R disks web --json | python3 -m json.tool"), 0);
+	cr_expect_eq(sh("$R ps"), 0);
+	cr_expect(says("root.raw,data.raw"), "%s", out);
+}
+
 Test(verbs, test_monitor_takes_words_and_json_from_a_pipe)
 {
 	start("web", "");
@@ -289,6 +302,38 @@ Test(verbs, test_nodefaults_leaves_no_folder)
 	cr_expect_eq(sh("$R " GUEST "-nodefaults -name web -daemonize -pidfile $T/p; ls $T; "
 			"kill $(cat $T/p)"), 0, "%s", out);
 	cr_expect_not(says("roost"), "%s", out);
+}
+
+/* ---- giving up rights ---- */
+
+Test(verbs, test_sandboxed_vm_does_all_that_verbs_ask)
+{
+	start("web", "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
+		     "resourcecontrol=deny -object iothread,id=io0");
+	cr_expect_eq(sh("grep Seccomp: /proc/$(cat $T/roost/web/pid)/status"), 0);
+	cr_expect(says("Seccomp:\t2"), "%s", out);
+	cr_expect_eq(sh("cat /proc/$(cat $T/roost/web/pid)/task/*/status | grep -c '^Seccomp:.2'; "
+			"ls /proc/$(cat $T/roost/web/pid)/task | wc -l"), 0);
+	cr_expect_eq(atoi(out), atoi(strchr(out, '\n')), "every thread is covered: %s", out);
+	cr_expect_eq(sh("$R pause web && $R resume web && $R reset web"), 0, "%s", out);
+	cr_expect_eq(sh("for i in $(seq 100); do [ $(grep -c 'guest is up' $T/web.txt) = 2 ] && "
+			"exit 0; sleep 0.05; done; exit 1"), 0, "the kernel was loaded again");
+	cr_expect_eq(sh("$R stop web"), 0, "%s", out);
+	cr_expect_eq(sh("sleep 0.3; [ -e $T/roost/web ]"), 1, "the folder is gone");
+}
+
+Test(verbs, test_runas_leaves_root_for_good)
+{
+	if (geteuid() != 0)
+		cr_skip_test("only root can become another user");
+	start("web", "-runas 12345:23456 -sandbox on");
+	cr_expect_eq(sh("grep -E '^(Uid|Gid|Groups):' /proc/$(cat $T/roost/web/pid)/status"), 0);
+	cr_expect(says("Uid:\t12345\t12345\t12345\t12345") &&
+		  says("Gid:\t23456\t23456\t23456\t23456") && says("Groups:\t23456 \n"),
+		  "%s", out);
+	cr_expect_eq(sh("$R pause web && $R kill web"), 0, "%s", out);
+	cr_expect_eq(sh("$R run " GUEST "-runas nosuchuser -serial null"), 1);
+	cr_expect(says("-runas nosuchuser: there is no such user"), "%s", out);
 }
 
 /* ---- folders that are not what they seem ---- */

@@ -90,6 +90,22 @@ const struct prop boot_props[] = {
 	PROP_END
 };
 
+static const char *const allow_words[] = { "allow", "deny", NULL };
+static const char *const elevate_words[] = { "allow", "deny", "children", NULL };
+
+const struct prop sandbox_props[] = {
+	PROP_BOOL(struct sandbox_opts, enable, "enable", 0, "put the filter on"),
+	PROP_ENUM(struct sandbox_opts, obsolete, "obsolete", allow_words, SANDBOX_DENY,
+		  "accepted; always denied"),
+	PROP_ENUM(struct sandbox_opts, elevateprivileges, "elevateprivileges", elevate_words,
+		  SANDBOX_ALLOW, "accepted; always denied"),
+	PROP_ENUM(struct sandbox_opts, spawn, "spawn", allow_words, SANDBOX_ALLOW,
+		  "accepted; always denied"),
+	PROP_ENUM(struct sandbox_opts, resourcecontrol, "resourcecontrol", allow_words,
+		  SANDBOX_ALLOW, "affinity and priority of threads may be changed"),
+	PROP_END
+};
+
 const struct prop msg_props[] = {
 	PROP_BOOL(struct msg_opts, timestamp, "timestamp", 0, "time in front of messages"),
 	PROP_END

@@ -73,7 +73,7 @@ const struct prop *help_option_props(const char *name)
 		{ "machine", machine_props }, { "M", machine_props }, { "smp", smp_props },
 		{ "m", mem_props }, { "accel", accel_props }, { "name", name_props },
 		{ "boot", boot_props }, { "overcommit", overcommit_props },
-		{ "msg", msg_props }, { "drive", drive_props },
+		{ "msg", msg_props }, { "sandbox", sandbox_props }, { "drive", drive_props },
 		{ "blockdev", block_node_props }, { "chardev", char_props },
 	};
 

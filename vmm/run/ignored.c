@@ -23,6 +23,8 @@ static const struct ignored table[] = {
 	{ "no-hpet", NULL, NULL, false, "there is no HPET" },
 	{ "no-user-config", NULL, NULL, false, "no configuration file is read" },
 	{ "object", "secret,...", NULL, true, "nothing here is encrypted, so no secret is used" },
+	{ "sandbox", "obsolete=...,elevateprivileges=...,spawn=...", NULL, true,
+	  "roost does none of it, so the filter always denies it" },
 	{ "vga", "none", "none", false, "there is no VGA" },
 };
 
@@ -46,6 +48,9 @@ void ignored_print(FILE *f)
 	for (size_t i = 0; i < ARRAY_LEN(table); i++) {
 		snprintf(left, sizeof(left), "-%s%s%s", table[i].option, table[i].arg ? " " : "",
 			 table[i].arg ? table[i].arg : "");
-		fprintf(f, "  %-44s %s\n", left, table[i].why);
+		if (strlen(left) > 44)
+			fprintf(f, "  %s\n  %-44s %s\n", left, "", table[i].why);
+		else
+			fprintf(f, "  %-44s %s\n", left, table[i].why);
 	}
 }

@@ -64,6 +64,14 @@ struct boot_opts {
 };
 extern const struct prop boot_props[];
 
+/* -sandbox: QEMU's words. */
+enum sandbox_word { SANDBOX_ALLOW, SANDBOX_DENY, SANDBOX_CHILDREN };
+struct sandbox_opts {
+	bool enable;
+	int obsolete, elevateprivileges, spawn, resourcecontrol;
+};
+extern const struct prop sandbox_props[];
+
 struct msg_opts {
 	bool timestamp;
 };

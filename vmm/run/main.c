@@ -25,6 +25,7 @@
 #include "vmm/core/vm.h"
 #include "vmm/loop/loop.h"
 #include "vmm/run/build.h"
+#include "vmm/run/confine.h"
 #include "vmm/run/console_attach.h"
 #include "vmm/run/expect.h"
 #include "vmm/run/guess.h"
@@ -208,6 +209,8 @@ static int start(struct program *p, const json_t *desc, const sigset_t *set, str
 		r = write_pidfile(p, pidfile, e);
 	if (r == 0)
 		r = char_wait(vm->chars, e);
+	if (r == 0)
+		r = confine(desc, e);
 	if (r == 0 && !json_object_get(desc, "paused"))
 		r = vm_start(vm, e);
 	if (r == 0)
@@ -337,6 +340,8 @@ static int run(const json_t *desc, struct runtime *rt, int ready_fd)
 	catch_fatal_signals();
 	keep_log(&p);
 	r = parse_aio(desc, &aio, &e);
+	if (r == 0)
+		r = confine_check(desc, &e);
 	if (r == 0)
 		r = lock_memory(desc, &e);
 	if (r == 0)
