@@ -79,8 +79,8 @@ static void place_disks(json_t *desc)
 	char *id;
 	size_t i;
 
-	json_array_foreach(images, i, item)
-		json_array_append_new(drives, json_pack("{s:O}", "file", item));
+	json_array_foreach(images, i, item)	/* the guest boots from the first */
+		json_array_insert_new(drives, i, json_pack("{s:O}", "file", item));
 	json_object_del(desc, "images");
 	json_array_foreach(drives, i, item) {
 		if (strcmp(json_str(item, "if", "virtio"), "virtio"))
