@@ -6,6 +6,7 @@
  * say about it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,21 +126,25 @@ static void put_disks(json_t *row, struct qmpc *q, const json_t *config)
 }
 
 /* Where the first serial port or console is. Our own back ends are no console. */
-static void put_console(json_t *row, struct qmpc *q, const json_t *config)
+static void put_console(json_t *row, const struct runtime *rt, struct qmpc *q,
+			const json_t *config)
 {
 	json_t *list = ask(q, "query-chardev"), *item;
 	const char *where = NULL, *label, *name;
+	bool attachable = faccessat(rt->dirfd, RUNTIME_CONSOLE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	size_t i;
 
 	json_array_foreach(list, i, item) {
 		label = json_str(item, "label", "");
 		name = json_str(item, "filename", "");
-		if (strncmp(label, "compat_monitor", 14) && strncmp(label, "roost-", 6) &&
-		    !strstr(name, RUNTIME_QMP) && !where)
+		if (strncmp(label, "compat_monitor", 14) && strncmp(label, "roost-", 6) && !where)
 			where = name;
 	}
 	if (!list)
 		where = json_string_value(json_array_get(json_object_get(config, "serials"), 0));
+	/* Nowhere else than where roost console goes. */
+	if (attachable && (!where || strcmp(where, "null") == 0))
+		where = "socket";
 	if (where)
 		json_put_str(row, "console", strncmp(where, "pty:", 4) ? where : where + 4);
 	json_decref(list);
@@ -162,7 +167,7 @@ static json_t *ps_row(const struct runtime *rt)
 	if (up >= 0)
 		json_object_set_new(row, "uptime", json_integer(up));
 	put_disks(row, q, config);
-	put_console(row, q, config);
+	put_console(row, rt, q, config);
 	qmpc_close(q);
 	json_decref(status);
 	json_decref(config);
