@@ -4,11 +4,11 @@
  */
 #include <criterion/criterion.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <threads.h>
 
 #include "vmm/run/confine.c"
 
@@ -34,21 +34,22 @@ static int confined(int (*fn)(void))
 	return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-static void *thread(void *arg)
+static int thread(void *arg)
 {
 	*(int *)arg = 1;
-	return NULL;
+	return 0;
 }
 
 static int daily_work(void)
 {
-	pthread_t t;
+	thrd_t t;
 	int ran = 0, fd = open("/dev/zero", O_RDWR | O_CLOEXEC), s[2];
 	void *p = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 
 	if (fd < 0 || p == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM, 0, s) < 0)
 		return 1;
-	if (pthread_create(&t, NULL, thread, &ran) || pthread_join(t, NULL) || !ran)
+	if (thrd_create(&t, thread, &ran) != thrd_success ||
+	    thrd_join(t, NULL) != thrd_success || !ran)
 		return 2;
 	free(malloc(64 << 20));
 	return 0;

@@ -130,7 +130,8 @@ static json_t *descend(json_t *args, char **name, const json_t *index, const jso
 		below = json_object_get(args, *name);
 		if (!below) {
 			below = json_object();
-			json_object_set_new(args, *name, below);
+			if (json_object_set_new(args, *name, below))
+				return NULL;	/* the name is not UTF-8 */
 		}
 		if (!json_is_object(below))
 			return NULL;
@@ -151,7 +152,8 @@ static int add_arg(json_t *args, char *word, const json_t *index, const json_t *
 	*eq = '\0';
 	in = descend(args, &name, index, &object);
 	if (!in)
-		return err_set(e, -EINVAL, "'%s': not an object, or too many dots", word);
+		return err_set(e, -EINVAL, "'%s': not an object, not UTF-8, or too many dots",
+			       word);
 	val = value_of(index, type_of(index, object, in, name), eq + 1);
 	if (!val || json_object_set_new(in, name, val))
 		return err_set(e, -EINVAL, "'%s': the value is not valid UTF-8", name);
