@@ -21,11 +21,13 @@
 
 static uint64_t words(const struct q2 *q)
 {
-	return (q->h.size + q->cs - 1) >> q->cb;
+	return q->below_words;
 }
 
+/* As many as at opening: a disk that grows learns nothing of its new end. */
 int q2_below_init(struct q2 *q)
 {
+	q->below_words = (q->h.size + q->cs - 1) >> q->cb;
 	q->below = q2_reserve(words(q) * 8);
 	return q->below ? 0 : -ENOMEM;
 }
@@ -71,6 +73,8 @@ static struct block_node *answers(struct q2 *q, uint64_t pos)
 	uint64_t g = pos >> q->cb, gen, w, least, end;
 	struct block_node *n;
 
+	if (g >= words(q))
+		return NULL;
 	gen = (uint64_t)atomic_load(&q->n.graph->generation) << ADDRESS_BITS;
 	w = atomic_load_explicit(&q->below[g], memory_order_acquire);
 	if (w && (w >> ADDRESS_BITS << ADDRESS_BITS) == gen)

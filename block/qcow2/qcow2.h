@@ -235,6 +235,7 @@ struct q2 {
 	_Atomic uint64_t *map;
 	uint64_t map_bytes;
 	_Atomic uint64_t *below;	/* see below.c; NULL: a short chain */
+	uint64_t below_words;
 	_Atomic uint32_t seq;		/* odd: a two-word entry changes */
 	pthread_mutex_t tab_lock;	/* l2[].state and what waits for a load:
 					 * two loops may want one table */
