@@ -71,8 +71,11 @@ static void session_pump(struct session *s);
 
 static void session_flush(struct session *s)
 {
-	size_t n = char_write(s->chr, s->out, s->out_len);
+	size_t n;
 
+	if (!s->out_len)
+		return;
+	n = char_write(s->chr, s->out, s->out_len);
 	memmove(s->out, s->out + n, s->out_len - n);
 	s->out_len -= n;
 	if (s->out_len)
