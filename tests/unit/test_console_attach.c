@@ -222,6 +222,35 @@ Test(consoleattach, test_console_attach_on_pipes_is_exact)
 	child_ends(0);
 }
 
+/* Its input at the end, as with </dev/null: it watches as long as somebody reads. */
+Test(consoleattach, test_console_attach_watches_a_quiet_guest_until_nobody_reads)
+{
+	write_all(con, "boot> ");
+	on_pipes(0);
+	fd_close(&to);
+	read_expect(from, "boot> ");
+	turns(20);
+	cr_assert_eq(waitpid(child, NULL, WNOHANG), 0);
+	write_all(con, "more");
+	read_expect(from, "more");
+	fd_close(&from);		/* and the guest writes nothing */
+	child_ends(0);
+}
+
+Test(consoleattach, test_console_attach_types_what_is_there_though_nobody_reads)
+{
+	on_pipes(0);
+	until(rec.opened == 1);
+	cr_assert_eq(kill(child, SIGSTOP), 0);
+	cr_assert_eq(write(to, "poweroff\n", 9), 9);
+	fd_close(&to);
+	fd_close(&from);
+	cr_assert_eq(kill(child, SIGCONT), 0);
+	child_ends(0);
+	until(rec.in_len == 9);
+	cr_assert_arr_eq(rec.in, "poweroff\n", 9);
+}
+
 Test(consoleattach, test_console_attach_ends_with_the_console)
 {
 	on_pipes(0);

@@ -273,7 +273,10 @@ static int turn(struct attach *a)
 		{ .fd = shows && !sends ? -1 : a->sock,
 		  .events = (short)((shows ? 0 : POLLIN) | (sends ? POLLOUT : 0)) },
 		{ .fd = a->in_open && !sends ? STDIN_FILENO : -1, .events = POLLIN },
-		{ .fd = shows ? STDOUT_FILENO : -1, .events = POLLOUT },
+		/* A quiet guest too: that its reader went ends us, but not before what
+		 * is there to be typed went out. */
+		{ .fd = shows || !sends ? STDOUT_FILENO : -1,
+		  .events = (short)(shows ? POLLOUT : 0) },
 	};
 	int r = 0;
 
@@ -283,8 +286,10 @@ static int turn(struct attach *a)
 		on_signal(a);
 	if (p[2].revents)
 		read_input(a);
-	if (p[3].revents)
+	if (p[3].revents && shows)
 		r = show(a);
+	else if ((p[3].revents & (POLLERR | POLLHUP)) && !p[2].revents)
+		r = -EPIPE;
 	if (r == 0 && p[1].revents && a->to_len && flush_to(a) < 0) {
 		/* There is nobody to type for, but perhaps more to show. */
 		a->in_open = false;
