@@ -396,6 +396,11 @@ uint8_t uart16550_read(struct uart16550 *u, unsigned int off)
 	return v;
 }
 
+static void front_moved(struct char_front *f, struct chardev *to)
+{
+	container_of(f, struct uart16550, front)->chr = to;
+}
+
 /* ---- reset, init, fini ---- */
 
 /* s8.0 table I; bytes on their way out still go out. */
@@ -426,7 +431,8 @@ int uart16550_init(struct uart16550 *u, struct dev *dev, const char *chardev,
 			       "null,id=%s or another", dev->path, chardev, chardev);
 	u->front = (struct char_front){
 		.can_read = front_can_read, .read = front_read,
-		.writable = front_writable, .event = front_event, .lock = &dev->lock,
+		.writable = front_writable, .event = front_event, .moved = front_moved,
+		.lock = &dev->lock,
 	};
 	r = char_connect(chr, &u->front, dev->path, e);
 	if (r < 0)

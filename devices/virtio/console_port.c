@@ -119,6 +119,11 @@ static void port_event(struct char_front *f, enum char_event ev)
 	}
 }
 
+static void port_moved(struct char_front *f, struct chardev *to)
+{
+	port_of(f)->chr = to;
+}
+
 void vcon_port_set_guest_open(struct vcon_port *p, bool open)
 {
 	if (p->guest_open == open)
@@ -240,7 +245,7 @@ static int port_init(struct dev *d, struct err *e)
 			       "null,id=%s or another", d->path, p->chardev, p->chardev);
 	p->front = (struct char_front){
 		.can_read = port_can_read, .read = port_read, .writable = port_writable,
-		.event = port_event, .lock = &p->con->v.pci.dev.lock,
+		.event = port_event, .moved = port_moved, .lock = &p->con->v.pci.dev.lock,
 	};
 	return 0;
 }

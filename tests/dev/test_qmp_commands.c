@@ -610,6 +610,32 @@ Test(qmp_commands, test_qmp_named_descriptor_becomes_a_chardev)
 	bench_close(b);
 }
 
+Test(qmp_commands, test_qmp_chardev_change_replaces_the_backend)
+{
+	struct bench *b = bench_open();
+	json_t *o;
+
+	serve(b);
+	o = ask(b, "{'execute':'chardev-change','arguments':{'id':'c0','backend':"
+		 "{'type':'pty','data':{}}}}");
+	cr_expect_eq(strncmp(json_str(json_object_get(o, "return"), "pty", ""), "/dev/pts/", 9),
+		     0);
+	json_decref(o);
+	cr_expect_str_eq(char_backend(char_find(b->chars, "c0")), "pty");
+	expect_error(b, "{'execute':'chardev-change','arguments':{'id':'c0','backend':"
+		     "{'type':'file','data':{'out':'/nonexistent/x'}}}}", "GenericError",
+		     "its directory does not exist");
+	expect_error(b, "{'execute':'chardev-change','arguments':{'id':'c0','backend':"
+		     "{'type':'file','data':{'path':'/nonexistent/x'}}}}", "GenericError",
+		     "'backend.data.out' is missing");
+	cr_expect_str_eq(char_backend(char_find(b->chars, "c0")), "pty");
+	expect_error(b, "{'execute':'chardev-change','arguments':{'id':'c9','backend':"
+		     "{'type':'null','data':{}}}}", "GenericError", "Chardev 'c9' not found");
+	expect_error(b, "{'execute':'chardev-change','arguments':{'id':'mon','backend':"
+		     "{'type':'null','data':{}}}}", "GenericError", "in use by qmp");
+	bench_close(b);
+}
+
 /* ---- clients ---- */
 
 Test(qmp_commands, test_qmp_second_client_has_a_session_of_its_own)

@@ -582,3 +582,91 @@ Test(serial, test_serial_hostile_random_accesses_do_no_harm)
 	out(UART_TX, '!');
 	expect_sent("!");
 }
+
+/* ---- another chardev ---- */
+
+static void change_char(const char *json)
+{
+	json_t *args = json_loads(json, 0, NULL);
+	struct err e = ERR_INIT;
+
+	cr_assert_eq(char_change(r->vm->chars, args, &chr, &e), 0, "%s", e.text);
+	json_decref(args);
+}
+
+static void new_cable(void)
+{
+	char json[128];
+	int fd[2];
+
+	close(cable);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+	cable = fd[1];
+	snprintf(json, sizeof(json), "{\"backend\": \"socket\", \"id\": \"c\", \"fd\": \"%d\"}",
+		 fd[0]);
+	change_char(json);
+}
+
+Test(serial, test_serial_on_a_pty_then_a_file_then_a_socket)
+{
+	char json[128], path[] = "/tmp/roost-serial-XXXXXX", got[8] = "";
+	int file = mkstemp(path), tty;
+
+	out(UART_TX, 'a');
+	expect_sent("a");
+
+	change_char("{\"backend\": \"pty\", \"id\": \"c\"}");
+	tty = open(char_filename(chr) + strlen("pty:"), O_RDWR | O_NOCTTY | O_NONBLOCK);
+	cr_assert_geq(tty, 0);
+	rig_turn(r);
+	out(UART_TX, 'b');
+	rig_turn(r);
+	cr_expect_eq(read(tty, got, sizeof(got)), 1);
+	cr_expect_eq(got[0], 'b');
+
+	snprintf(json, sizeof(json), "{\"backend\": \"file\", \"id\": \"c\", \"path\": \"%s\"}",
+		 path);
+	change_char(json);
+	out(UART_TX, 'c');
+	out(UART_TX, 'd');
+
+	new_cable();
+	out(UART_TX, 'e');
+	expect_sent("e");
+	cr_expect_eq(in(UART_LSR), EMPTY);
+	type("x", 1);
+	cr_expect_eq(in(UART_RX), 'x');
+
+	char_drain(r->vm->chars, NS_PER_SEC);
+	cr_expect_eq(read(file, got, sizeof(got)), 2);
+	cr_expect_arr_eq(got, "cd", 2);
+	close(file);
+	close(tty);
+	unlink(path);
+}
+
+/* The far end took nothing for so long that the UART keeps a byte itself. */
+Test(serial, test_serial_sends_what_it_kept_to_the_new_chardev)
+{
+	char buf[4096], last = 0;
+	ssize_t n;
+	int i;
+
+	for (i = 0; i < 8 << 20 && (in(UART_LSR) & UART_LSR_THRE); i++) {
+		out(UART_TX, 'f');
+		if (i % 4096 == 0)
+			rig_turn(r);
+	}
+	cr_assert_not(in(UART_LSR) & UART_LSR_THRE);
+	out(UART_TX, 'z');
+	new_cable();
+	for (i = 0; i < 200 && last != 'z'; i++) {
+		rig_turn(r);
+		n = read(cable, buf, sizeof(buf));
+		if (n > 0)
+			last = buf[n - 1];
+	}
+	cr_expect_eq(last, 'z');
+	rig_turn(r);
+	cr_expect_eq(in(UART_LSR), EMPTY);
+}

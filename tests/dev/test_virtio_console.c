@@ -346,6 +346,39 @@ Test(virtio_console, test_virtio_console_peer_of_a_channel_shows_as_open)
 	vdrv_destroy(v);
 }
 
+static void change_char(struct rig *r, const char *json)
+{
+	json_t *args = json_loads(json, 0, NULL);
+	struct err e = ERR_INIT;
+
+	cr_assert_eq(char_change(r->vm->chars, args, NULL, &e), 0, "%s", e.text);
+	json_decref(args);
+}
+
+Test(virtio_console, test_virtio_console_port_goes_over_to_another_chardev)
+{
+	struct vdrv *v = start(create(VDRV_SPLIT));
+	char json[80];
+	int fd[2];
+
+	send_text(v, 5, "before");
+	expect_at(v, 1, "before");
+	change_char(v->rig, "{\"backend\": \"null\", \"id\": \"c1\"}");
+	cr_expect_str_eq(heard(v), "");		/* there is a peer as before */
+	change_char(v->rig, "{\"backend\": \"pty\", \"id\": \"c1\"}");
+	cr_expect_str_eq(heard(v), "1 6 0");
+	close(cable[1]);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+	cable[1] = fd[1];
+	snprintf(json, sizeof(json), "{\"backend\": \"socket\", \"id\": \"c1\", "
+		 "\"fd\": \"%d\"}", fd[0]);
+	change_char(v->rig, json);
+	cr_expect_str_eq(heard(v), "1 6 1");
+	send_text(v, 5, "after");
+	expect_at(v, 1, "after");
+	destroy(v);
+}
+
 Test(virtio_console, test_virtio_console_window_size_reaches_the_driver)
 {
 	struct rig *r = vdrv_rig(NULL);

@@ -1,7 +1,7 @@
 /*
  * vmm/char/char.c - the set of chardevs: create, find, connect, delete.
  * Threads: main loop, except where char.h says any.
- * Missing: chardev-change, several front ends on one mux.
+ * Missing: several front ends on one mux.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -139,7 +139,7 @@ static int open_log(struct chardev *c, struct err *e)
 	return 0;
 }
 
-static void chardev_close(struct chardev *c)
+void char_shut(struct chardev *c)
 {
 	char_drop_fds(c);
 	c->front = NULL;
@@ -147,6 +147,7 @@ static void chardev_close(struct chardev *c)
 		c->drv->close(c);
 	char_unwatch(c);
 	c->open = false;
+	char_out_finish(c);
 	c->dead = true;
 	c->set->closing++;
 	char_release(c);
@@ -196,26 +197,38 @@ static int chardev_open(struct chardev *c, const json_t *args, struct err *e)
 	return c->drv->open(c, e);
 }
 
+int char_make(struct char_set *s, const json_t *args, struct chardev **out, struct err *e)
+{
+	const char *id = json_str(args, "id", "");
+	const char *name = json_str(args, "backend", "");
+	const struct char_driver *drv = driver_find(name);
+	struct chardev *c;
+	int r;
+
+	if (!drv)
+		return no_driver(id, name, e);
+	c = chardev_new(s, drv, id);
+	r = chardev_open(c, args, e);
+	if (r < 0)
+		char_shut(c);
+	else
+		*out = c;
+	return r < 0 ? r : 0;
+}
+
 int char_add(struct char_set *s, const json_t *args, struct chardev **out, struct err *e)
 {
 	const char *id = json_str(args, "id", NULL);
-	const char *name = json_str(args, "backend", "");
-	const struct char_driver *drv = driver_find(name);
 	struct chardev *c, **p;
 	int r;
 
 	if (!id || !*id)
-		return err_set(e, -EINVAL, "-chardev %s needs id=", name);
-	if (!drv)
-		return no_driver(id, name, e);
+		return err_set(e, -EINVAL, "-chardev %s needs id=", json_str(args, "backend", ""));
 	if (char_find(s, id))
 		return err_set(e, -EEXIST, "chardev '%s' exists already; choose another id", id);
-	c = chardev_new(s, drv, id);
-	r = chardev_open(c, args, e);
-	if (r < 0) {
-		chardev_close(c);
+	r = char_make(s, args, &c, e);
+	if (r < 0)
 		return r;
-	}
 	for (p = &s->list; *p; p = &(*p)->next)
 		;
 	*p = c;
@@ -257,7 +270,7 @@ int char_del(struct char_set *s, const char *id, struct err *e)
 	if (c->front)
 		return err_set(e, -EBUSY, "chardev '%s' is in use by %s", id, c->owner);
 	*p = c->next;
-	chardev_close(c);
+	char_shut(c);
 	return 0;
 }
 
@@ -441,7 +454,7 @@ static bool all_idle(struct char_set *s)
 	for (c = s->list; c; c = c->next)
 		if (!char_out_idle(c))
 			return false;
-	return true;
+	return !s->closing;
 }
 
 void char_drain(struct char_set *s, uint64_t timeout_ns)
@@ -474,7 +487,7 @@ void char_set_destroy(struct char_set *s)
 			;
 		c = *p;
 		*p = NULL;
-		chardev_close(c);
+		char_shut(c);
 	}
 	turn_until_closed(s);
 	if (s->closing) {

@@ -41,6 +41,9 @@ struct char_front {
 	/* A server socket has a further client: @fd, which the front end takes.
 	 * NULL: it waits in the backlog until the present one goes. */
 	void (*extra)(struct char_front *f, int fd);
+	/* The chardev is @to from here on, the old one will be gone. NULL: it
+	 * cannot be changed. For those who call char_write() under @lock only. */
+	void (*moved)(struct char_front *f, struct chardev *to);
 	pthread_mutex_t *lock;
 };
 
@@ -95,6 +98,11 @@ int char_add_legacy(struct char_set *s, const char *spec, const char *id,
 		    struct chardev **out, struct err *e);
 struct chardev *char_find(struct char_set *s, const char *id);
 int char_del(struct char_set *s, const char *id, struct err *e);
+/* Put another one, which @args describe, in the place of the chardev of its id;
+ * the front end and a tap go over to it, and output that was not on its way
+ * yet. When this fails the old one stays as it is. Not from inside its
+ * callbacks; pointers to the old one are invalid afterwards. Loop. */
+int char_change(struct char_set *s, const json_t *args, struct chardev **out, struct err *e);
 void char_each(struct char_set *s, void (*fn)(struct chardev *c, void *arg), void *arg);
 
 /* Connect the one front end; NULL disconnects. */

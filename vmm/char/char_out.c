@@ -207,18 +207,17 @@ static void aio_done(struct loop_io *io)
 	struct chardev *c = a->c;
 
 	a->busy = false;
-	if (c->dead) {
-		char_release(c);
-		return;
-	}
 	if (io->res > 0) {
 		a->failed = false;
 		ring_take_locked(c, a->ring, (size_t)io->res);
-	} else if (io->res != -EINTR && io->res != -EAGAIN && io->res != -ECANCELED) {
+	} else if (c->dead ||
+		   (io->res != -EINTR && io->res != -EAGAIN && io->res != -ECANCELED)) {
 		aio_fail(a, io->res ? (int)-io->res : EIO);
 	}
 	char_feed(c);
 	aio_pump(a);
+	if (c->dead)		/* a file gets what was taken for it */
+		char_release(c);
 }
 
 static void aio_pump(struct char_aio *a)
@@ -239,6 +238,39 @@ void char_aio_init(struct chardev *c, struct char_aio *a, struct char_ring *r, i
 	a->fd = fd;
 	a->io = (struct loop_io){ .op = LOOP_IO_WRITEV, .fd = fd, .iov = a->iov,
 				  .off = LOOP_IO_POS, .cb = aio_done };
+}
+
+void char_out_finish(struct chardev *c)
+{
+	aio_pump(&c->log_aio);
+	aio_pump(&c->out_aio);
+}
+
+/* ---- from one chardev to another ---- */
+
+void char_out_inherit(struct chardev *c, const struct chardev *old)
+{
+	const struct char_ring *from = &old->out;
+	uint8_t piece[4096];
+	uint64_t pos = from->sent;
+	size_t n, room;
+
+	/* What was taken for a file still goes there. */
+	if (!old->hold || old->out_aio.fd >= 0)
+		return;
+	pthread_mutex_lock(&c->lock);
+	for (; pos != from->head; pos += n) {
+		room = has_sink(c) ? char_ring_room(&c->out) : sizeof(piece);
+		n = char_ring_copy(from, pos, piece, MIN(room, sizeof(piece)));
+		if (!n || !(has_sink(c) || c->replay))
+			break;
+		if (has_sink(c))
+			char_ring_put(&c->out, piece, n);
+		else
+			ring_put_over(&c->out, piece, n);
+	}
+	pthread_mutex_unlock(&c->lock);
+	loop_post(c->loop, &c->out_work);
 }
 
 /* ---- to a peer: writes that do not wait ---- */

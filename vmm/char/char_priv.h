@@ -124,6 +124,11 @@ int char_ring_peek(const struct char_ring *r, struct iovec iov[2]);
 void char_ring_take(struct char_ring *r, size_t len);
 
 void char_out_work(struct loop_work *w);
+/* What @old took for a peer and did not pass on goes to @c, the oldest bytes
+ * first, as far as its ring goes. Nobody writes to either. */
+void char_out_inherit(struct chardev *c, const struct chardev *old);
+/* Start writing what waits for files. */
+void char_out_finish(struct chardev *c);
 void char_aio_init(struct chardev *c, struct char_aio *a, struct char_ring *r, int fd);
 /* Nothing is to be written: no peer and nothing in flight, or empty. */
 bool char_out_idle(struct chardev *c);
@@ -146,6 +151,11 @@ void char_in_watch(struct loop_fd *w, uint32_t revents);
 void char_out_watch(struct loop_fd *w, uint32_t revents);
 
 /* ---- char.c: for drivers and the above ---- */
+
+/* A chardev that no set has yet. */
+int char_make(struct char_set *s, const json_t *args, struct chardev **out, struct err *e);
+/* @c, which is in no set any more, and its front end part. */
+void char_shut(struct chardev *c);
 
 /* A peer came or went. Going, @discard throws queued output away. */
 void char_set_open(struct chardev *c, bool open, bool discard);

@@ -3,7 +3,7 @@
  *
  * Spec:    QEMU's qapi/char.json, misc.json.
  * Threads: main loop.
- * Missing: chardev-change; mux and the back ends that roost has not.
+ * Missing: mux and the back ends that roost has not.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -41,7 +41,7 @@ static int query_backends(struct qmp *q, void *args, json_t **ret, struct err *e
 	return 0;
 }
 
-/* ---- chardev-add ---- */
+/* ---- chardev-add, chardev-change ---- */
 
 /* The members of @from into @to, under other names where the command line has
  * them ({"out": "path"}). */
@@ -110,32 +110,36 @@ static int check_runtime(const json_t *o, struct err *e)
 	return 0;
 }
 
-static int chardev_add(struct qmp *q, void *args, json_t **ret, struct err *e)
+/* @make is char_add() or char_change(). */
+static int make_backend_of(struct qmp *q, const json_t *args, json_t **ret, struct err *e,
+			   int (*make)(struct char_set *, const json_t *, struct chardev **,
+				       struct err *))
 {
-	struct char_set *set = qmp_vm(q)->chars;
-	const char *id = json_str(args, "id", "");
+	json_t *flat = flatten(args);
 	struct chardev *c;
 	const char *name;
-	json_t *flat;
-	int r;
+	int r = check_runtime(flat, e);
 
-	if (!set)
-		return no_chars(e);
-	if (strchr(id, '#'))
-		return err_set(e, -EINVAL, "Parameter 'id': '%.80s' must not have a '#'", id);
-	flat = flatten(args);
-	if (check_runtime(flat, e)) {
-		json_decref(flat);
-		return -EINVAL;
-	}
-	r = char_add(set, flat, &c, e);
+	if (r >= 0)
+		r = make(qmp_vm(q)->chars, flat, &c, e);
 	json_decref(flat);
-	if (r)
+	if (r < 0)
 		return r;
 	name = char_filename(c);
 	if (strncmp(name, "pty:", 4) == 0)
 		*ret = json_pack("{s:s}", "pty", name + 4);
 	return 0;
+}
+
+static int chardev_add(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	const char *id = json_str(args, "id", "");
+
+	if (!qmp_vm(q)->chars)
+		return no_chars(e);
+	if (strchr(id, '#'))
+		return err_set(e, -EINVAL, "Parameter 'id': '%.80s' must not have a '#'", id);
+	return make_backend_of(q, args, ret, e, char_add);
 }
 
 struct id_args {
@@ -155,6 +159,13 @@ static struct chardev *find(struct qmp *q, const char *id, struct err *e)
 	if (!c)
 		err_set(e, -ENOENT, "Chardev '%.80s' not found", id);
 	return c;
+}
+
+static int chardev_change(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	if (!find(q, json_str(args, "id", ""), e))
+		return -ENOENT;
+	return make_backend_of(q, args, ret, e, char_change);
 }
 
 static int chardev_remove(struct qmp *q, void *args, json_t **ret, struct err *e)
@@ -193,6 +204,8 @@ static const struct qmp_cmd cmds[] = {
 	  .run = query_backends, .ret = "[ChardevBackendInfo]" },
 	{ .name = "chardev-add", .help = "add a chardev", .arg_type = "q_obj_chardev-add-arg",
 	  .run = chardev_add, .ret = "ChardevReturn" },
+	{ .name = "chardev-change", .help = "another backend for a chardev that is in use",
+	  .arg_type = "q_obj_chardev-change-arg", .run = chardev_change, .ret = "ChardevReturn" },
 	{ .name = "chardev-remove", .help = "remove a chardev that nobody uses",
 	  .args = id_args, .args_size = sizeof(struct id_args), .run = chardev_remove },
 	{ .name = "chardev-send-break", .help = "a break on a serial line", .args = id_args,
@@ -284,6 +297,7 @@ static const struct qmp_type types[] = {
 	{ .name = "ChardevInfo", .members = chardev_info },
 	{ .name = "ChardevBackendInfo", .members = backend_info },
 	{ .name = "q_obj_chardev-add-arg", .members = add_arg },
+	{ .name = "q_obj_chardev-change-arg", .members = add_arg },
 	{ .name = "ChardevReturn", .members = chardev_return },
 	{ .name = "ChardevBackendKind", .meta = QMP_ENUM, .make = make_kinds },
 	{ .name = "ChardevBackend", .members = backend, .tag = "type", .make = make_backend },
