@@ -248,6 +248,31 @@ Test(charconsole, test_console_take_over_and_read_only)
 	leave(ro);
 }
 
+/* What the writer before typed fills the guest's side: the first bytes of a
+ * newcomer, who is not known to be a plain one yet, have to wait. */
+Test(charconsole, test_console_plain_newcomer_types_behind_input_that_waits)
+{
+	static char text[4096];
+	struct client *k;
+
+	memset(text, 'a', sizeof(text));
+	add_console("");
+	rec.room = 0;
+	k = join(-1);
+	cr_assert_eq(write(k->fd, text, sizeof(text)), (ssize_t)sizeof(text));
+	turns(300);
+	leave(k);
+	turns(3);
+	k = join(-1);
+	cr_assert_eq(write(k->fd, "later", 5), 5);
+	turns(5);
+	rec.room = sizeof(rec.in);
+	char_accept_input(char_find(set, "con"));
+	until(rec.in_len == sizeof(text) + 5);
+	cr_assert_arr_eq(rec.in + sizeof(text) - 1, "alater", 6);
+	leave(k);
+}
+
 Test(charconsole, test_console_input_waits_for_the_guest)
 {
 	static uint8_t text[20000];

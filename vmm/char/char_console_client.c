@@ -223,11 +223,17 @@ static int take_frames(struct console_client *cl)
 	return 0;
 }
 
-/* in[] of a plain client never keeps anything: what is read has its room. */
+/* What a newcomer sent before it was taken for a plain client may have to wait
+ * for room; all that is read later has it. */
 static void take_plain(struct console_client *cl)
 {
-	to_guest(cl, cl->in, cl->in_len);
-	cl->in_len = 0;
+	size_t n = cl->in_len;
+
+	if (cl == cl->con->writer)
+		n = MIN(n, guest_room(cl->con));
+	to_guest(cl, cl->in, n);
+	cl->in_len -= n;
+	memmove(cl->in, cl->in + n, cl->in_len);
 }
 
 /* The first bytes it ever sends, perhaps after it was taken for a plain one. */
