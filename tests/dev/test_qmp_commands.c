@@ -780,6 +780,27 @@ Test(qmp_commands, test_qmp_dump_that_cannot_be_written_says_why)
 	bench_close(b);
 }
 
+/* The second begins where the first is answered: that frees the first. */
+Test(qmp_commands, test_qmp_dump_behind_a_dump_of_the_same_client_is_made)
+{
+	struct bench *b = bench_open();
+	char text[400];
+	json_t *o;
+
+	bench_connect(b);
+	snprintf(text, sizeof(text), "{\"execute\":\"dump-guest-memory\",\"arguments\":"
+		 "{\"paging\":false,\"protocol\":\"file:%s/core\"}}\r\n", b->dir);
+	send_text(b->fd, text);
+	send_text(b->fd, text);
+	for (int i = 0; i < 2; i++) {
+		o = reply_from(b, b->fd);
+		cr_expect_not_null(json_object_get(o, "return"), "dump %d", i);
+		json_decref(o);
+	}
+	still_alive(b, "two dumps");
+	bench_close(b);
+}
+
 /* Destroying the server while a dump runs leaves nothing behind. */
 Test(qmp_commands, test_qmp_dump_ends_with_the_server)
 {

@@ -277,11 +277,12 @@ static void on_done(struct loop_work *w)
 	if (d->result)
 		json_put_str(data, "error", e.text);
 	d->call = NULL;
-	if (call)
-		qmp_complete(call, NULL, &e);
 	vm_event(vm, "DUMP_COMPLETED", data);
 	if (d->resume && atomic_load(&vm->state) == VM_PAUSED)
 		vm_start(vm, NULL);
+	/* Last: the client's next command may be a dump, which frees this one. */
+	if (call)
+		qmp_complete(call, NULL, &e);
 }
 
 struct dump_args {
