@@ -531,6 +531,9 @@ Test(qmp_block, test_snapshot_sync_that_fails_leaves_the_disk_and_no_file)
 	      "Cannot find device");
 	fails("blockdev-snapshot-sync", "{'node-name': 'format', 'snapshot-file': 'x', "
 	      "'format': 'raw'}", "use qcow2");
+	/* Fails before the command has returned, with its call deferred. */
+	fails("blockdev-snapshot-sync", "{'node-name': 'format', 'snapshot-file': "
+	      "'/nonexistent/x', 'mode': 'existing'}", "/nonexistent/x");
 	snprintf(text, sizeof(text), "{'node-name': 'format', 'snapshot-file': '%s.ov', "
 		 "'snapshot-node-name': 'not a name'}", path);
 	fails("blockdev-snapshot-sync", text, "no usable name");

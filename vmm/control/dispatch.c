@@ -164,6 +164,12 @@ static void answer(struct qmp_call *c, json_t *ret, const struct err *e)
 	json_decref(reply);
 }
 
+static void call_free(struct qmp_call *c)
+{
+	json_decref(c->id);
+	free(c);
+}
+
 void qmp_run(struct qmp *q, struct session *s, const json_t *req,
 	     void (*done)(void *arg, json_t *reply), void *arg)
 {
@@ -174,17 +180,18 @@ void qmp_run(struct qmp *q, struct session *s, const json_t *req,
 
 	*c = (struct qmp_call){ .q = q, .session = s, .done = done, .arg = arg,
 				.id = json_incref(json_object_get(req, "id")),
-				.oob = qmp_is_oob(req) };
+				.oob = qmp_is_oob(req), .running = true };
 	q->current = c;
 	r = execute(q, req, &ret, &e);
 	q->current = outer;
+	c->running = false;
 	if (r < 0 && !err_is_set(&e))
 		err_sys(&e, r, "the command failed");
 	if (r >= 0 && c->deferred)
 		return;
-	answer(c, ret, &e);
-	json_decref(c->id);
-	free(c);
+	if (!c->completed)
+		answer(c, ret, &e);
+	call_free(c);
 }
 
 struct qmp_call *qmp_defer(struct qmp *q)
@@ -209,8 +216,10 @@ void qmp_complete(struct qmp_call *c, json_t *ret, const struct err *e)
 	} else {
 		json_decref(ret);
 	}
-	json_decref(c->id);
-	free(c);
+	c->deferred = false;
+	c->completed = true;
+	if (!c->running)
+		call_free(c);
 }
 
 void qmp_forget_session(struct qmp *q, struct session *s)

@@ -32,6 +32,8 @@ struct qmp_call {
 	struct session *session;	/* NULL: in process, or gone */
 	bool oob;
 	bool deferred;
+	bool completed;		/* perhaps before its run returned */
+	bool running;		/* its run is on the stack, which frees it */
 	/* Gets the reply (borrowed); the session's, or the embedder's. */
 	void (*done)(void *arg, json_t *reply);
 	void *arg;
