@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
@@ -335,6 +336,31 @@ Test(chardev, test_char_pty_replay_has_the_size_asked_for)
 	close(fd);
 	cr_assert_lt(try_add(&c, "pty,id=b,replay=17M"), 0);
 	cr_assert_not_null(strstr(e.text, "replay"), "%s", e.text);
+}
+
+/* A guest's buffer may be its whole memory: only what is kept costs time. */
+Test(chardev, test_char_pty_write_of_gigabytes_costs_what_is_kept)
+{
+	size_t len = 16ull << 30;
+	uint64_t began = clock_ns();
+	struct chardev *c;
+	char *p;
+	int fd;
+
+	p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	cr_assert_neq(p, MAP_FAILED);
+	memcpy(p + len - 10, "0123456789", 10);
+	cr_assert_eq(try_add(&c, "pty,id=a,replay=10"), 0, "%s", e.text);
+	connected(c);
+	cr_assert_eq(char_write(c, p, len), len);
+	cr_assert_lt(clock_ns() - began, NS_PER_SEC / 2);
+	munmap(p, len);
+	write_all(c, "ab");
+	fd = open_slave(c);
+	until(rec.opened == 1);
+	read_expect(fd, "23456789ab");
+	close(fd);
 }
 
 /* One megabyte, a reader that takes a little at a time: every byte, in order. */

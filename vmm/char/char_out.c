@@ -53,11 +53,17 @@ void char_ring_put(struct char_ring *r, const void *buf, size_t len)
 	r->head += len;
 }
 
-/* The newest bytes stay. */
+/* The newest bytes stay. A guest may hand over 4 GiB at once, a ring of times a
+ * turn: what would not stay is not copied. */
 static void ring_put_over(struct char_ring *r, const uint8_t *buf, size_t len)
 {
 	size_t n;
 
+	if (len > r->size) {
+		r->head += len - r->size;
+		buf += len - r->size;
+		len = r->size;
+	}
 	for (; len; buf += n, len -= n) {
 		n = MIN(len, (size_t)CHAR_RING_BYTES);
 		char_ring_put(r, buf, n);
