@@ -203,6 +203,25 @@ Test(lib, test_expect_of_an_ended_vm_does_not_wait)
 	done(vm);
 }
 
+Test(lib, test_expect_of_an_empty_match_takes_no_byte_that_is_not_there)
+{
+	struct roost_vm *vm = shell("");
+	char *text, c;
+
+	while (roost_serial_read(vm, 0, &c, 1, 0, NULL) > 0)
+		;
+	cr_expect_eq(roost_serial_expect(vm, 0, "(no)?", ROOST_EXPECT_REGEX, 50, &text, &e),
+		     -ETIMEDOUT);
+	cr_expect_str_eq(text, "");
+	roost_free(text);
+	type(vm, "p");
+	ok(roost_serial_expect(vm, 0, "(no)?", ROOST_EXPECT_REGEX, MS, &text, &e));
+	cr_expect_str_eq(text, "p");
+	roost_free(text);
+	expect(vm, "ong\r\n");
+	done(vm);
+}
+
 Test(lib, test_expect_takes_up_to_the_end_of_the_match)
 {
 	struct roost_vm *vm = shell("");

@@ -332,16 +332,19 @@ static void search_fini(struct search *s)
 		regfree(&s->re);
 }
 
-/* End of the first match in @buf, or 0. */
+/* End of the first match in @buf, or 0: where there is no output yet, a
+ * pattern that matches nothing at all (".*") waits as others do. */
 static size_t search_run(const struct search *s, const char *buf, size_t len)
 {
 	regmatch_t m = { 0, (regoff_t)len };
 	const char *hit;
 
+	if (!len)
+		return 0;
 	if (s->is_regex)
 		return regexec(&s->re, buf, 1, &m, REG_STARTEND) ? 0 :
 			MAX((size_t)m.rm_eo, (size_t)1);
-	hit = len ? memmem(buf, len, s->text, strlen(s->text)) : NULL;
+	hit = memmem(buf, len, s->text, strlen(s->text));
 	return hit ? (size_t)(hit - buf) + strlen(s->text) : 0;
 }
 
