@@ -26,7 +26,7 @@ struct hub {
 	struct vm *vm;
 	struct qmp *q;
 	struct loop_fd listen;
-	struct loop_timer sweep;	/* armed while there are clients */
+	struct loop_timer sweep;	/* armed while there are clients, or no accepts */
 	struct chardev *client[HUB_CLIENTS];
 	unsigned int number;		/* of the next client */
 	struct log_limit limit;
@@ -61,6 +61,7 @@ static void on_sweep(struct loop_timer *t)
 
 	if (forget_gone(h))
 		loop_timer_arm(t, clock_ns() + SWEEP_NS);
+	loop_fd_mod(&h->listen, POLLIN);
 }
 
 /* @fd is the chardev's from here on, also when this fails after char_add(). */
@@ -89,13 +90,25 @@ static void add_client(struct hub *h, int slot, int fd)
 	loop_timer_arm(&h->sweep, clock_ns() + SWEEP_NS);
 }
 
+/* Out of descriptors and the like: the client stays, and is ready all the time. */
+static void accept_later(struct hub *h, int error)
+{
+	if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
+		return;
+	log_guest(&h->limit, "QMP", "a client cannot be accepted yet: %s", strerror(error));
+	loop_fd_mod(&h->listen, 0);
+	loop_timer_arm(&h->sweep, clock_ns() + SWEEP_NS);
+}
+
 static void on_accept(struct loop_fd *w, uint32_t revents)
 {
 	struct hub *h = container_of(w, struct hub, listen);
 	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), slot = 0;
 
-	if (fd < 0)
+	if (fd < 0) {
+		accept_later(h, errno);
 		return;
+	}
 	forget_gone(h);
 	while (slot < HUB_CLIENTS && h->client[slot])
 		slot++;
