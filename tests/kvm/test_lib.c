@@ -361,6 +361,29 @@ Test(lib, test_register_reads_do_not_stop_a_reset)
 	done(vm);
 }
 
+/* A guest that has switched itself off is not let go on by a look at it. */
+Test(lib, test_monitor_reads_registers_without_letting_an_ended_guest_run)
+{
+	static const char look[] = "{\"execute\":\"human-monitor-command\",\"arguments\":"
+		"{\"command-line\":\"info registers\"}}";
+	struct roost_exit out;
+	struct roost_vm *vm;
+	char buf[64];
+	int n;
+
+	for (int i = 0; i < 20; i++) {
+		vm = shell("");
+		type(vm, "op");
+		for (int k = 0; k < 100 && roost_vm_wait(vm, 0, &out, NULL) != 0; k++)
+			ok(roost_qmp(vm, look, NULL, &e));
+		ok(roost_vm_wait(vm, MS, &out, &e));
+		n = roost_serial_read(vm, 0, buf, sizeof(buf) - 1, 0, NULL);
+		buf[n > 0 ? n : 0] = '\0';
+		cr_expect_null(strstr(buf, "pong"), "it went on: %s", buf);
+		done(vm);
+	}
+}
+
 /* ---- control ---- */
 
 Test(lib, test_qmp_replies_and_refuses)

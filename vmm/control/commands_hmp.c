@@ -91,7 +91,9 @@ static void info_registers(struct hmp *h)
 		fprintf(h->f, "\nCPU#%u\n%s", i, text);
 		free(text);
 	}
-	if (run && !h->vm->resetting)
+	/* A vCPU that asked for the end or a reset has parked to wait for that. */
+	if (run && !h->vm->resetting &&
+	    !(atomic_load(&h->vm->requests) & ~BIT(VM_REQ_POWERDOWN)))
 		vcpu_run_all(h->vm);
 }
 
