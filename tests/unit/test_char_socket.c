@@ -409,6 +409,24 @@ Test(charsocket, test_char_socket_abstract_name)
 	close(fd);
 }
 
+static void remove_it(struct loop_work *w)
+{
+	cr_assert_eq(char_del(set, "a", &e), 0, "%s", e.text);
+}
+
+/* QMP is served while the guest waits for its clients. */
+Test(charsocket, test_char_socket_removed_while_waited_for_ends_the_wait)
+{
+	struct loop_work w = { .cb = remove_it };
+	struct chardev *c;
+
+	cr_assert_eq(try_add(&c, "socket,id=a,path=%s,server=on", in_dir("s")), 0, "%s", e.text);
+	cr_assert_eq(try_add(NULL, "null,id=b"), 0);
+	loop_post(l, &w);
+	cr_assert_eq(char_wait(set, &e), 0, "%s", e.text);
+	cr_assert_null(char_find(set, "a"));
+}
+
 Test(charsocket, test_char_socket_replay_reaches_the_next_client)
 {
 	struct chardev *c;

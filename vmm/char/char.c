@@ -428,23 +428,33 @@ void char_stall(struct chardev *c, bool in, bool out)
 
 /* ---- waiting, outside of callbacks ---- */
 
+static const struct chardev *first_waiting(const struct char_set *s)
+{
+	const struct chardev *c;
+
+	for (c = s->list; c && !c->waiting; c = c->next)
+		;
+	return c;
+}
+
 int char_wait(struct char_set *s, struct err *e)
 {
-	struct chardev *c;
+	const struct chardev *c, *told = NULL;
 	int r = 0;
 
-	for (c = s->list; c; c = c->next) {
-		if (!c->waiting)
-			continue;
-		log_info("chardev '%s' waits for its client (%s)", c->id, c->filename);
-		while (c->waiting && r >= 0)
-			r = loop_quitting(s->loop) ? -EINTR :
-				loop_turn(s->loop, UINT64_MAX);
+	/* Looked for in each turn: QMP is served meanwhile, and may remove any. */
+	while ((c = first_waiting(s))) {
+		if (c != told)
+			log_info("chardev '%s' waits for its client (%s)", c->id, c->filename);
+		told = c;
+		if (r >= 0 && loop_quitting(s->loop))
+			r = -EINTR;
 		if (r < 0)
 			return err_set(e, r, "chardev '%s': no client has connected; wait=off "
 				       "starts without one", c->id);
+		r = loop_turn(s->loop, UINT64_MAX);
 	}
-	return 0;
+	return MIN(r, 0);
 }
 
 static bool all_idle(struct char_set *s)
