@@ -346,22 +346,34 @@ static int read_line(struct script *s, char *line, int number, struct err *e)
 	return step->word ? read_arg(step, arg, e) : -EINVAL;
 }
 
-static int read_lines(struct script *s, FILE *f, struct err *e)
+/* @text is cut into lines in place. */
+static int read_lines(struct script *s, char *text, struct err *e)
 {
-	char *line = NULL;
-	size_t room = 0;
 	int r = 0, number = 0;
+	char *line;
 
-	while (r == 0 && getline(&line, &room, f) >= 0) {
+	while (r == 0 && (line = strsep(&text, "\n"))) {
 		number++;
-		if (ftell(f) > (long)SCRIPT_MAX)
-			r = err_set(e, -E2BIG, "is larger than %llu bytes", SCRIPT_MAX);
-		else
-			r = read_line(s, line, number, e);
+		r = read_line(s, line, number, e);
 	}
-	free(line);
 	if (r)
 		err_prefix(e, "%s:%d", s->path, number);
+	return r;
+}
+
+/* A pipe has no size that could be asked for, and may have no end. */
+static int read_file(struct script *s, FILE *f, struct err *e)
+{
+	char *text = xcalloc(1, SCRIPT_MAX + 2);
+	size_t n = fread(text, 1, SCRIPT_MAX + 1, f);
+	int r;
+
+	if (n > SCRIPT_MAX)
+		r = err_set(e, -E2BIG, "--expect %s: is larger than %llu bytes", s->path,
+			    SCRIPT_MAX);
+	else
+		r = read_lines(s, text, e);
+	free(text);
 	return r;
 }
 
@@ -376,7 +388,7 @@ static int read_script(struct script *s, struct err *e)
 	else if (S_ISDIR(st.st_mode))
 		r = err_set(e, -EISDIR, "--expect %s: is a directory; name a script", s->path);
 	else
-		r = read_lines(s, f, e);
+		r = read_file(s, f, e);
 	if (f)
 		fclose(f);
 	if (r == 0 && !s->steps)
