@@ -172,7 +172,8 @@ int q2_header_parse(struct q2_header *h, const uint8_t *buf, size_t len, uint64_
 	if (h->incompatible & ~INCOMPAT_KNOWN)
 		return q2_refuse_features(h, buf, len, e);
 	if (h->backing_offset &&
-	    (h->backing_bytes > BACKING_NAME_MAX || h->backing_bytes == 0 ||
+	    (h->backing_bytes > MIN(BIT64(h->cluster_bits), (uint64_t)BACKING_NAME_MAX) ||
+	     h->backing_bytes == 0 ||
 	     h->backing_offset < h->header_length ||
 	     h->backing_offset > BIT64(h->cluster_bits) - h->backing_bytes))
 		return err_set(e, -EINVAL, "the backing file name (%" PRIu32 " bytes at %#" PRIx64

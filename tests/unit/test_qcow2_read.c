@@ -253,6 +253,15 @@ Test(qcow2_read, test_header_fields_out_of_range_are_refused)
 	}
 }
 
+/* A name longer than a cluster is inside none, wherever it is said to be. */
+Test(qcow2_read, test_backing_name_longer_than_a_cluster_is_refused)
+{
+	qt_sh(&t, "qemu-img create -f qcow2 -o cluster_size=512 a.qcow2 1M");
+	patch(8, 0x4141414141414141ull, 8);
+	patch(16, 513, 4);
+	refused(OPEN, -EINVAL, "backing file name");
+}
+
 Test(qcow2_read, test_unknown_compatible_and_autoclear_features_are_read)
 {
 	fresh();
