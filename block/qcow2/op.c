@@ -102,21 +102,11 @@ static struct q2_op *take_op(struct q2 *q)
 	return NULL;
 }
 
-static void again_work(struct loop_work *w)
+/* A context is free: for the first in the line. */
+static void wake_waiter(struct q2 *q)
 {
-	struct block_req *r = container_of(w, struct block_req, work);
-
-	q2_submit((struct block_node *)r->node, r);
-}
-
-static void give_op(struct q2_op *op)
-{
-	struct q2 *q = op->q;
-	unsigned int i = (unsigned int)(op - q->ops);
 	struct block_req *r = NULL;
 
-	atomic_store(&op->epoch, 0);
-	atomic_fetch_or(&q->free_ops[i / 64], BIT64(i % 64));
 	if (!atomic_load(&q->waiting))
 		return;
 	pthread_mutex_lock(&q->pool_lock);
@@ -130,6 +120,36 @@ static void give_op(struct q2_op *op)
 	pthread_mutex_unlock(&q->pool_lock);
 	if (r)
 		loop_post(r->loop, &r->work);
+}
+
+static void give_op(struct q2_op *op)
+{
+	struct q2 *q = op->q;
+	unsigned int i = (unsigned int)(op - q->ops);
+
+	atomic_store(&op->epoch, 0);
+	atomic_fetch_or(&q->free_ops[i / 64], BIT64(i % 64));
+	wake_waiter(q);
+}
+
+static bool any_free(struct q2 *q)
+{
+	for (unsigned int i = 0; i < Q2_OPS / 64; i++)
+		if (atomic_load(&q->free_ops[i]))
+			return true;
+	return false;
+}
+
+static void again_work(struct loop_work *w)
+{
+	struct block_req *r = container_of(w, struct block_req, work);
+	struct q2 *q = (struct q2 *)r->node;
+
+	q2_submit(&q->n, r);
+	/* It may have needed no context any more, and would never give one. (The
+	 * node stays: @r ends after this call.) */
+	if (any_free(q))
+		wake_waiter(q);
 }
 
 /* A context for @r, or NULL: then @r is in the line for one. */

@@ -262,6 +262,27 @@ Test(qcow2_read, test_backing_name_longer_than_a_cluster_is_refused)
 	refused(OPEN, -EINVAL, "backing file name");
 }
 
+/* More requests than contexts, several times over, wait for one L2 table: those
+ * that are woken find it loaded, need no context, and still wake the next. */
+Test(qcow2_read, test_all_that_wait_for_a_context_go_on)
+{
+	enum { N = 4 * Q2_OPS };
+	static struct bt_req q[N];
+	static uint8_t buf[N][512];
+
+	qt_sh(&t, "qemu-img create -f qcow2 a.qcow2 64M && "
+	      "qemu-io -f qcow2 -c 'write -P 7 0 1M' a.qcow2 >/dev/null");
+	qt_open(&t, "a.qcow2", "");
+	for (int i = 0; i < N; i++)
+		bt_submit(&t, &q[i], BLOCK_READ, 512 * (uint64_t)i, buf[i], 512, 0);
+	for (int i = 0; i < N; i++)
+		bt_wait(&t, &q[i]);
+	for (int i = 0; i < N; i++) {
+		cr_assert_eq(q[i].ret, 0);
+		cr_assert_eq(buf[i][0], 7);
+	}
+}
+
 Test(qcow2_read, test_unknown_compatible_and_autoclear_features_are_read)
 {
 	fresh();
