@@ -316,7 +316,7 @@ static void resume_work(struct loop_work *w)
 	r->susp.state = SUSP_NONE;
 	if (r->cancelled)
 		drive_finish(r->drive, r, -ECANCELED);
-	else
+	else if (!atomic_load(&r->drive->held) || !drive_keep(r->drive, r))
 		drive_issue(r->drive, r);
 }
 

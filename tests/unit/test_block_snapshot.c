@@ -89,6 +89,10 @@ static void expect_at(uint64_t off, uint8_t byte)
 	cr_assert_eq(buf[4095], byte);
 }
 
+static void ignore_error(struct drive *d, enum block_op op, int err, enum drive_policy action)
+{
+}
+
 Test(block_snapshot, test_writes_after_it_go_to_the_overlay)
 {
 	struct snapshot_pair p = { "d0", "ov" };
@@ -173,6 +177,46 @@ Test(block_snapshot, test_a_kept_request_is_cancelled_before_it_began)
 	finish();
 	bt_wait(&t, &q[0]);
 	cr_assert_eq(result, 0, "%s", sentence);
+}
+
+/* The VM goes on while the disk is held: what a stop kept is not written to the
+ * old image, which may be about to lose its writer. */
+Test(block_snapshot, test_a_resume_meanwhile_writes_to_the_overlay)
+{
+	struct snapshot_pair p = { "d0", "ov" };
+	static uint8_t buf[2][4096];
+	struct bt_req q[2];
+
+	bt_disk(&t, DISK, "cache=none,werror=stop");
+	overlay("ov", "d0.raw", "raw");
+	script_install(t.d);
+	t.d->on_error = ignore_error;
+	script.bad = 4096;
+	memset(buf[0], 0x33, 4096);
+	bt_submit(&t, &q[0], BLOCK_WRITE, 4096, buf[0], 4096, 0);
+	while (!drive_stop_error(t.d))
+		loop_turn(t.loop, NS_PER_MS);
+	script.bad = 0;
+	script.hold = true;
+	bt_submit(&t, &q[1], BLOCK_WRITE, 16384, buf[1], 4096, 0);
+	script.hold = false;
+	cr_assert_eq(start(&p, 1), 0, "%s", sentence);
+	while (!atomic_load(&t.d->held))
+		loop_turn(t.loop, NS_PER_MS);
+	drive_resume(t.d);
+	for (int i = 0; i < 20; i++)
+		loop_turn(t.loop, NS_PER_MS);
+	cr_assert_eq(q[0].done, 0, "written to the old image");
+	script_release(0);
+	finish();
+	cr_assert_eq(result, 0, "%s", sentence);
+	bt_wait(&t, &q[0]);
+	bt_wait(&t, &q[1]);
+	cr_assert_eq(q[0].ret, 0);
+	expect_at(4096, 0x33);
+	qt_close(&t);
+	qt_sh(&t, "od -An -tx1 -j4096 -N1 d0.raw | grep -qv 33");
+	qt_check(&t, "ov.qcow2");
 }
 
 /* The disk is unplugged while its requests run out. */
