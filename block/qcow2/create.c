@@ -306,9 +306,10 @@ int image_resize(struct block_node *n, struct loop *l, uint64_t bytes, struct er
 	r = q2_flush_meta(q);
 	if (r == 0 && entries > q->h.l1_size)
 		r = grow_l1(q, entries);
-	q->h.size = bytes;
-	if (r == 0)
+	if (r == 0) {	/* else a later write of the header would tell of it */
+		q->h.size = bytes;
 		r = q2_header_write(q, q2_wloop(q));
+	}
 	if (r == 0)
 		r = q2_sync_io(q, l, BLOCK_FLUSH, 0, NULL, 0);
 	return r ? err_sys(e, r, "the image cannot be resized") : 0;

@@ -228,6 +228,16 @@ Test(qcow2_img, test_resize_grows_with_zeroes_and_shrinks)
 	qt_check(&t, "a.qcow2");
 }
 
+/* No cluster for a larger L1 table: the header keeps the old size as well. */
+Test(qcow2_img, test_resize_that_fails_leaves_a_readable_image)
+{
+	fresh();
+	poke(0x20000 + 2 * 3, 0, 2);	/* the L1 table counts as free */
+	cr_assert_eq(qt_status(&t, "./roost img resize a.qcow2 8G"), 1);
+	qt_sh(&t, "./roost img info a.qcow2");
+	qt_sh(&t, "qemu-img compare s.raw a.qcow2");
+}
+
 Test(qcow2_img, test_image_in_use_is_not_cut_off)
 {
 	fresh();
