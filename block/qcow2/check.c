@@ -33,6 +33,7 @@ struct checker {
 	uint64_t last_host;		/* for the fragmentation */
 	uint8_t *table;			/* an L2 table */
 	uint64_t entries_fixed;
+	bool lasting;			/* a corruption that has no repair */
 };
 
 static void say(struct checker *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -168,6 +169,35 @@ static int count_l1(struct checker *k, uint64_t off, uint32_t size, bool active)
 	return r;
 }
 
+/* Does somebody else have a part of @s's L1 table? Each one has its own, so this
+ * is damage, and "repaired" entries would be another's content (the header's). */
+static bool l1_shared(const struct checker *k, const struct q2_snapshot *s)
+{
+	const struct q2 *q = k->q;
+	uint64_t end = s->l1_offset + s->l1_size * 8ull;
+	uint64_t table = q->h.reftable_offset, bytes = (uint64_t)q->h.reftable_clusters << q->cb;
+
+	if (s->l1_size == 0)
+		return false;
+	for (uint64_t c = s->l1_offset >> q->cb; c < k->clusters && c << q->cb < end; c++)
+		if (k->refs[c])
+			return true;
+	return s->l1_offset < table + bytes && table < end;
+}
+
+static int count_snapshot(struct checker *k, const struct q2_snapshot *s)
+{
+	if (l1_shared(k, s)) {
+		say(k, "ERROR: the L1 table of snapshot '%.64s' at %#" PRIx64 " overlaps other "
+		    "data; save the disk with 'roost img convert'", s->name, s->l1_offset);
+		k->c->corruptions++;
+		k->lasting = true;
+		return 0;
+	}
+	refer(k, s->l1_offset, s->l1_size * 8ull);
+	return count_l1(k, s->l1_offset, s->l1_size, false);
+}
+
 static int count_snapshots(struct checker *k, struct err *e)
 {
 	struct q2_snapshot *s = NULL;
@@ -177,10 +207,8 @@ static int count_snapshots(struct checker *k, struct err *e)
 	if (r)
 		return r;
 	refer(k, k->q->h.snapshots_offset, bytes);
-	for (uint32_t i = 0; i < k->q->h.nb_snapshots && r == 0; i++) {
-		refer(k, s[i].l1_offset, s[i].l1_size * 8ull);
-		r = count_l1(k, s[i].l1_offset, s[i].l1_size, false);
-	}
+	for (uint32_t i = 0; i < k->q->h.nb_snapshots && r == 0; i++)
+		r = count_snapshot(k, &s[i]);
 	q2_snapshots_free(s, k->q->h.nb_snapshots);
 	return r;
 }
@@ -523,6 +551,9 @@ static int run(struct checker *k, struct err *e)
 	uint64_t before;
 	int r = count_all(k, e);
 
+	/* Not all references are known: no count may become lower. */
+	if (k->lasting)
+		k->fix = IMAGE_FIX_NONE;
 	if (r == 0) {
 		before = k->c->corruptions_fixed;
 		/* The refcounts' own do not count for others' flags. */

@@ -273,6 +273,9 @@ static int repair_dirty(struct q2 *q, struct err *e)
 
 	log_info("%s was not closed properly: its refcounts are repaired", q->n.filename);
 	r = image_check(&q->n, q2_wloop(q), IMAGE_FIX_ALL, &c, e);
+	if (r == 0 && c.corruptions)
+		return err_set(e, -EUCLEAN, "it was not closed properly and cannot be repaired; save "
+			       "the disk with 'roost img convert', or use readonly=on");
 	return r;
 }
 

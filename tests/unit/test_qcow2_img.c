@@ -238,6 +238,25 @@ Test(qcow2_img, test_resize_that_fails_leaves_a_readable_image)
 	qt_sh(&t, "qemu-img compare s.raw a.qcow2");
 }
 
+/* A snapshot's L1 table that is the header: its "entries" are not repaired. */
+Test(qcow2_img, test_check_leaves_a_table_in_the_header_alone)
+{
+	struct err e = ERR_INIT;
+
+	fresh();
+	qt_sh(&t, "qemu-img snapshot -c one a.qcow2");
+	qt_sh(&t, "at=$(($(od -An -j64 -N8 --endian=big -tu8 a.qcow2))) && "
+	      "head -c 8 /dev/zero | dd of=a.qcow2 bs=1 seek=$at conv=notrunc status=none");
+	cr_assert_eq(qt_status(&t, "./roost img check a.qcow2"), 2);
+	cr_assert_eq(qt_status(&t, "./roost img check -r all a.qcow2"), 2);
+	cr_assert_eq(qt_status(&t, "./roost img check a.qcow2"), 2);
+	qt_sh(&t, "./roost img convert -O raw a.qcow2 got.raw && cmp got.raw s.raw");
+	poke(72, 1, 8);		/* dirty: a writer would have to repair it first */
+	cr_assert_eq(bt_drive(&t, "file=%s/a.qcow2,format=qcow2,if=none,id=d0"), 0, "%s", bt_error());
+	cr_assert_eq(drive_open(t.g, "d0", "disk0", DRIVE_OPEN_WRITE, &t.d, &e), -EUCLEAN);
+	cr_assert_not_null(strstr(e.text, "cannot be repaired"), "%s", e.text);
+}
+
 Test(qcow2_img, test_image_in_use_is_not_cut_off)
 {
 	fresh();
