@@ -129,6 +129,9 @@ int image_write_compressed(struct block_node *n, struct loop *l, uint64_t pos,
 		memcpy(buf + q->cs, data + i, part);
 		if (!is_zero(buf + q->cs, part) || q2_backed(q, pos + i))
 			r = one_cluster(q, l, (pos + i) >> q->cb, buf + q->cs, buf);
+		else	/* the image may have had something there */
+			r = block_io_wait(n, l, BLOCK_WRITE_ZEROES, BLOCK_UNMAP, pos + i, NULL, 0,
+					  MIN(part, n->bytes - pos - i));
 	}
 	q2_release(buf, 2 * q->cs);
 	return r;

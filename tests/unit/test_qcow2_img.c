@@ -228,6 +228,29 @@ Test(qcow2_img, test_resize_grows_with_zeroes_and_shrinks)
 	qt_check(&t, "a.qcow2");
 }
 
+/* What was in the target shines through nowhere. */
+Test(qcow2_img, test_convert_into_a_used_target_leaves_nothing_of_it)
+{
+	qt_sh(&t, "truncate -s 4M z.raw && printf x | dd of=z.raw conv=notrunc status=none && "
+	      "head -c 1M /dev/zero | dd of=z.raw bs=1M seek=1 conv=notrunc status=none");
+	qt_sh(&t, "qemu-img create -q -f qcow2 a.qcow2 4M && "
+	      "qemu-io -f qcow2 -c 'write -P 9 0 4M' a.qcow2 >/dev/null && "
+	      "./roost img convert -n -c -O qcow2 z.raw a.qcow2 && "
+	      "qemu-img compare -f raw z.raw -F qcow2 a.qcow2");
+	qt_check(&t, "a.qcow2");
+}
+
+Test(qcow2_img, test_convert_to_a_device_leaves_nothing_of_it)
+{
+	qt_sh(&t, "head -c 4M /dev/zero | tr '\\0' x > dev.img && truncate -s 4M z.raw && "
+	      "printf y | dd of=z.raw bs=1M seek=1 conv=notrunc status=none");
+	if (qt_status(&t, "losetup -f --show dev.img >dev 2>/dev/null"))
+		cr_skip_test("no loop device");
+	cr_expect_eq(qt_status(&t, "./roost img convert -f raw -O raw z.raw $(cat dev) && sync $(cat dev) && "
+			       "cmp z.raw dev.img"), 0);
+	qt_sh(&t, "losetup -d $(cat dev)");
+}
+
 /* No cluster for a larger L1 table: the header keeps the old size as well. */
 Test(qcow2_img, test_resize_that_fails_leaves_a_readable_image)
 {

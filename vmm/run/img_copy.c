@@ -123,6 +123,9 @@ int img_convert(struct img *m, struct err *e)
 	if (r == 0)
 		r = img_open(m, &out, to, fmt, IMG_WRITE, e);
 	if (r == 0) {
+		/* A device cannot be cut off: what was on it has to be written over. */
+		m->keep |= strcmp(fmt, "raw") == 0 &&
+			   out.n->file.node->drv == &block_driver_host_device;
 		r = out.n->bytes < in.n->bytes ?
 			err_set(e, -EINVAL, "%s is smaller than %s", to, from) :
 			copy_all(m, &in, &out, e);
