@@ -286,6 +286,9 @@ static int prepare(struct q2 *q, struct err *e)
 	if (q->h.incompatible & INCOMPAT_CORRUPT)
 		return err_set(e, -EUCLEAN, "the image is marked corrupt; repair it with 'roost "
 			       "img check -r all', or use readonly=on");
+	if (q->stale)
+		return err_set(e, -EIO, "its metadata could not be written when it was last in use; "
+			       "remove the node and add it again");
 	r = 0;
 	/* "Make sure to scan L1/L2 tables to repair refcounts before accessing
 	 * the image." */
@@ -368,6 +371,7 @@ void q2_deactivate(struct q2 *q)
 			"last flush may be lost", q->n.filename, strerror(-r));
 	else
 		cut_tail(q);
+	q->stale = q2_is_dirty(q);
 	q->writable = false;
 	q2_flush_fini(q);
 	q2_refs_fini(q);

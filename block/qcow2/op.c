@@ -573,7 +573,7 @@ static void start(struct q2_op *op)
 static int check(const struct q2 *q, const struct block_req *r)
 {
 	if (r->now.op == BLOCK_FLUSH)
-		return 0;
+		return q->stale ? -EIO : 0;
 	if (r->bytes > q->n.bytes || r->now.offset > q->n.bytes - r->bytes)
 		return -EINVAL;
 	if (r->now.op == BLOCK_READ)

@@ -228,6 +228,9 @@ struct q2 {
 	uint32_t tables;		/* L2 tables that the disk needs */
 	bool writable;			/* activated */
 	_Atomic bool broken;		/* found corrupt while running: no writes */
+	/* Writing ended with entries in memory that are not on the disk, while
+	 * the counts of their clusters are gone: reading is all that is safe. */
+	bool stale;
 	struct log_limit limit;
 
 	/* The map: every L2 table at its place, host endian, zero where not

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/fault.h"
 #include "block/qcow2/qcow2.h"
 #include "lib_qcow2.h"
 
@@ -475,4 +476,41 @@ Test(qcow2_write, test_uncounted_metadata_is_not_allocated)
 	cr_assert_eq(bt_io(&t, BLOCK_WRITE, 0, buf, 512, 0), -EIO);
 	qt_close(&t);
 	qt_sh(&t, "head -c 4 a.qcow2 | grep -q QFI");
+}
+
+static void fault(const char *op)
+{
+	json_t *args = json_pack("{s:s,s:s,s:s,s:s}", "id", op, "drive", "f", "op", op, "errno",
+				 "EIO");
+	struct err e = ERR_INIT;
+
+	cr_assert_eq(block_fault_add(t.g, args, &e), 0, "%s", e.text);
+	json_decref(args);
+}
+
+/* The device goes while the disk is dead, and another gets the node later: what
+ * is in memory then has lost its counts, and must not be built on. */
+Test(qcow2_write, test_node_that_could_not_be_written_is_not_used_again)
+{
+	uint8_t buf[512] = { 1 };
+	struct err e = ERR_INIT;
+	struct drive *d;
+
+	qt_sh(&t, "qemu-img create -f qcow2 a.qcow2 4M");
+	cr_assert_eq(bt_blockdev(&t, "driver=file,node-name=f,filename=%s/a.qcow2"), 0, "%s",
+		     bt_error());
+	cr_assert_eq(bt_blockdev(&t, "driver=qcow2,node-name=n,file=f"), 0, "%s", bt_error());
+	cr_assert_eq(drive_open(t.g, "n", "disk0", DRIVE_OPEN_WRITE, &t.d, &e), 0, "%s", e.text);
+	cr_assert_eq(bt_io(&t, BLOCK_WRITE, 0, buf, 512, 0), 0);
+	fault("write");
+	drive_close(t.d);
+	t.d = NULL;
+	cr_assert_eq(block_fault_del(t.g, "write", &e), 0);
+	cr_assert_eq(drive_open(t.g, "n", "disk1", DRIVE_OPEN_WRITE, &d, &e), -EIO);
+	cr_assert_not_null(strstr(e.text, "add it again"), "%s", e.text);
+	cr_assert_eq(drive_open(t.g, "n", "disk1", 0, &t.d, &e), 0);
+	cr_assert_eq(bt_io(&t, BLOCK_READ, 0, buf, 512, 0), 0);
+	cr_assert_eq(bt_io(&t, BLOCK_FLUSH, 0, NULL, 0, 0), -EIO, "the write is lost");
+	qt_close(&t);
+	qt_check(&t, "a.qcow2");
 }
