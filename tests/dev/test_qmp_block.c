@@ -537,6 +537,11 @@ Test(qmp_block, test_snapshot_sync_that_fails_leaves_the_disk_and_no_file)
 	snprintf(text, sizeof(text), "{'node-name': 'format', 'snapshot-file': '%s.ov', "
 		 "'snapshot-node-name': 'not a name'}", path);
 	fails("blockdev-snapshot-sync", text, "no usable name");
+	/* Its overlay, read again, would show another part of the file. */
+	json_decref(ok("blockdev-add", "{'driver': 'raw', 'node-name': 'window', "
+		       "'file': 'storage', 'offset': 512}", NULL));
+	snprintf(text, sizeof(text), "{'node-name': 'window', 'snapshot-file': '%s.ov'}", path);
+	fails("blockdev-snapshot-sync", text, "is a part of its file");
 	cr_assert_str_eq(top_node(), "format");
 	snprintf(text, sizeof(text), "%s.ov", path);
 	cr_expect_eq(access(text, F_OK), -1, "the file was left behind");

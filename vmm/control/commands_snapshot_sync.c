@@ -299,6 +299,11 @@ static int check(struct qmp *q, const struct sync_args *a, const struct block_no
 	if (!n->filename || (strcmp(n->drv->name, "raw") && strcmp(n->drv->name, "qcow2")))
 		return err_set(e, -EINVAL, "node '%s' (%s) has no file that an overlay could name; "
 			       "its format must be raw or qcow2", n->name, n->drv->name);
+	/* The overlay names the file, which is read from its beginning later. */
+	if (strcmp(n->drv->name, "raw") == 0 && n->bytes != n->file.node->bytes)
+		return err_set(e, -EINVAL, "node '%s' is a part of its file (offset=, size=), which "
+			       "an overlay cannot name; use blockdev-snapshot with an overlay of "
+			       "your own", n->name);
 	if (a->overlay && block_node_find(qmp_vm(q)->blocks, a->overlay))
 		return err_set(e, -EEXIST, "a node called '%s' exists already", a->overlay);
 	return 0;
