@@ -71,6 +71,16 @@ static struct drive *drive_on(struct block_graph *g, const struct block_node *n)
 	return NULL;
 }
 
+/* Another disk with the same node (share-rw=on): it would go on writing to what is
+ * the snapshot then, below the overlay. */
+static struct drive *second_drive(const struct disk *k)
+{
+	for (struct drive *d = k->d ? k->d->next : NULL; d; d = d->next)
+		if (d->node == k->node)
+			return d;
+	return NULL;
+}
+
 static int check_pair(const struct disk *k, const struct snapshot_pair *p, struct err *e)
 {
 	if (!k->node)
@@ -81,6 +91,10 @@ static int check_pair(const struct disk *k, const struct snapshot_pair *p, struc
 			       p->overlay, p->overlay);
 	if (!k->d)
 		return err_set(e, -EINVAL, "node '%s' is not the top node of a disk", p->node);
+	if (second_drive(k))
+		return err_set(e, -EBUSY, "node '%s' is used by %s and by %s; a snapshot would take "
+			       "it from one of them only", p->node, k->d->user,
+			       second_drive(k)->user);
 	if (k->overlay->users)
 		return err_set(e, -EBUSY, "The overlay is already in use: '%s', by %s", p->overlay,
 			       k->overlay->users->user);

@@ -219,6 +219,28 @@ Test(block_snapshot, test_a_resume_meanwhile_writes_to_the_overlay)
 	qt_check(&t, "ov.qcow2");
 }
 
+/* Two devices with share-rw=on: the second would write below the overlay. */
+Test(block_snapshot, test_a_node_of_two_disks_is_refused)
+{
+	uint32_t flags = DRIVE_OPEN_WRITE | DRIVE_OPEN_SHARE;
+	struct snapshot_pair p = { "n", "ov" };
+	struct err e = ERR_INIT;
+	struct drive *second;
+
+	bt_file(&t, "d0.raw", DISK);
+	cr_assert_eq(bt_blockdev(&t, "driver=raw,node-name=n,file.driver=file,"
+				 "file.filename=%s/d0.raw"), 0, "%s", bt_error());
+	overlay("ov", "d0.raw", "raw");
+	cr_assert_eq(drive_open(t.g, "n", "a", flags, &t.d, &e), 0, "%s", e.text);
+	cr_assert_eq(drive_open(t.g, "n", "b", flags, &second, &e), 0, "%s", e.text);
+	cr_expect_eq(start(&p, 1), -EBUSY);
+	cr_expect(strstr(sentence, "'b'"), "%s", sentence);
+	drive_close(second);
+	cr_assert_eq(start(&p, 1), 0, "%s", sentence);
+	finish();
+	cr_assert_eq(result, 0, "%s", sentence);
+}
+
 /* The disk is unplugged while its requests run out. */
 Test(block_snapshot, test_a_disk_that_goes_meanwhile_fails_it)
 {
