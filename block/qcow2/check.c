@@ -136,9 +136,23 @@ static int count_l2(struct checker *k, uint64_t table, bool active)
 	return r;
 }
 
+/* One L1 table has each L2 table once, so no more than the file has clusters: the
+ * same ones over and over would keep us busy for hours. */
+static int descend(struct checker *k, uint64_t table, bool active, uint64_t *tables)
+{
+	if (++*tables <= k->clusters)
+		return count_l2(k, table, active);
+	if (*tables == k->clusters + 1) {
+		say(k, "ERROR: an L1 table has more entries than the file has clusters");
+		k->c->corruptions++;
+		k->lasting = true;
+	}
+	return 0;
+}
+
 static int count_l1(struct checker *k, uint64_t off, uint32_t size, bool active)
 {
-	uint64_t *l1 = q2_reserve(size * 8ull), table;
+	uint64_t *l1 = q2_reserve(size * 8ull), table, tables = 0;
 	int r = l1 ? read_at(k, off, l1, size * 8ull) : -ENOMEM;
 
 	for (uint32_t i = 0; i < size && r == 0; i++) {
@@ -148,7 +162,7 @@ static int count_l1(struct checker *k, uint64_t off, uint32_t size, bool active)
 		if (!table)
 			continue;
 		if (!(table & (k->q->cs - 1)) && refer(k, table, k->q->cs)) {
-			r = count_l2(k, table, active);
+			r = descend(k, table, active, &tables);
 			continue;
 		}
 		say(k, "ERROR: L1 entry %" PRIu32 " (%#" PRIx64 ") points to no L2 table", i,
@@ -395,7 +409,7 @@ static int check_copied(struct checker *k)
 	struct q2 *q = k->q;
 	uint64_t bytes = align_up(q->h.l1_size * 8ull, BLOCK_SECTOR), table;
 	uint8_t *l1 = q2_reserve(bytes);
-	uint64_t before;
+	uint64_t before, tables = 0;
 	bool changed = false;
 	int r = l1 ? read_at(k, q->h.l1_offset, l1, bytes) : -ENOMEM;
 
@@ -410,7 +424,8 @@ static int check_copied(struct checker *k)
 			k->c->corruptions_fixed++;
 			atomic_store(&q->l1[i], get_be64(l1 + 8 * (uint64_t)i));
 		}
-		if (!(table & (q->cs - 1)) && table >> q->cb < k->clusters)
+		if (!(table & (q->cs - 1)) && table >> q->cb < k->clusters &&
+		    ++tables <= k->clusters)
 			r = copied_l2(k, table);
 	}
 	if (r == 0 && changed)

@@ -228,6 +228,24 @@ Test(qcow2_img, test_resize_grows_with_zeroes_and_shrinks)
 	qt_check(&t, "a.qcow2");
 }
 
+/* 262,144 L1 entries, each the same L2 table of 2 MiB. */
+Test(qcow2_img, test_check_of_one_table_over_and_over_ends_soon)
+{
+	static uint64_t l1[0x40000];
+	int fd;
+
+	qt_sh(&t, "qemu-img create -q -f qcow2 -o cluster_size=2M a.qcow2 64M && "
+	      "truncate -s 10M a.qcow2");
+	for (size_t i = 0; i < ARRAY_LEN(l1); i++)
+		put_be64(&l1[i], OFLAG_COPIED | 0x800000);
+	fd = open(bt_path(&t, "a.qcow2"), O_RDWR | O_CLOEXEC);
+	cr_assert_eq(pwrite(fd, l1, sizeof(l1), 0x600000), (ssize_t)sizeof(l1));
+	close(fd);
+	poke(36, ARRAY_LEN(l1), 4);
+	cr_assert_eq(qt_status(&t, "timeout 60 ./roost img check -q a.qcow2"), 2);
+	cr_assert_eq(qt_status(&t, "timeout 60 ./roost img check -q -r all a.qcow2"), 2);
+}
+
 /* What was in the target shines through nowhere. */
 Test(qcow2_img, test_convert_into_a_used_target_leaves_nothing_of_it)
 {
