@@ -41,7 +41,7 @@ guest_boot "$1" "root=LABEL=guest rw" -smp 2 -m 512 \
 	-device $port,id=rp2,chassis=2,slot=2,addr=0x4.1 \
 	-device $port,id=rp3,chassis=3,slot=3,addr=0x4.2 \
 	-drive "file=$LAB_TMP/d0.raw,format=raw,if=none,id=d0" \
-	-device virtio-blk-pci,drive=d0,bus=rp1 "${disks[@]}" \
+	-device virtio-blk-pci,drive=d0,bus=rp1,num-queues=1 "${disks[@]}" \
 	-qmp "unix:$LAB_TMP/qmp,server=on,wait=off"
 qmp_open "$LAB_TMP/qmp"
 in_guest 1
@@ -80,7 +80,7 @@ for ((i = 0; i < cycles; i++)); do
 	in_guest 2
 	unplug d1
 	qmp_event DEVICE_DELETED
-	# The busy disk has had its irqfds by the fifth.
+	# The busy disk's one queue has got its irqfd by the fifth.
 	[[ $i != 4 ]] || { resources; fds=$FDS threads=$THREADS; }
 done
 in_guest 1

@@ -250,6 +250,21 @@ guest_dmesg() {
 	fi
 }
 
+# guest_stuck: what roost's threads are at, in $LAB_OUT/stuck-N.log; twice, so
+# that it shows who runs.
+guest_stuck() {
+	local t pass
+	for pass in 1 2; do
+		for t in "/proc/$guest_pid/task"/*; do
+			echo "$pass: $(<"$t/comm"), user and system" \
+				"$(cut -d ' ' -f 14,15 "$t/stat")"
+			cat "$t/stack" || :
+		done
+		grep . /sys/kernel/debug/kvm/*/{exits,io_exits,halt_exits} || :
+		sleep 1
+	done >"$LAB_OUT/stuck-$guest_count.log" 2>&1
+}
+
 # guest_end [STATUS [SECONDS]]: wait for roost to end, with that status (a
 # pattern).
 guest_end() {
@@ -258,8 +273,10 @@ guest_end() {
 
 	while guest_running; do
 		now_us
-		[[ $NOW -lt $deadline ]] ||
+		if [[ $NOW -ge $deadline ]]; then
+			guest_stuck
 			fail "roost did not end within ${2:-60} s"
+		fi
 		nap
 	done
 	wait "$guest_pid" || status=$?
