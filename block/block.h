@@ -1,9 +1,9 @@
 /*
  * block/block.h - host block layer: a graph of nodes below drives.
  *
- * A protocol node (file, host_device) moves bytes; a format node (raw, later
+ * A protocol node (file, host_device) moves bytes; a format node (raw,
  * qcow2) maps them; a drive is what a guest device opens: it owns error
- * policy, statistics, later retry and throttling. Nodes know no guest, no PCI,
+ * policy, retry, limits and statistics. Nodes know no guest, no PCI,
  * no virtio. Names are QEMU's: node-name, driver, drive.
  *
  * Every use of a node is an edge (struct block_child): it says what the user

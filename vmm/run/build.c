@@ -456,6 +456,23 @@ static int build_all(struct built *b, struct err *e)
 	return r ? r : add_qmps(b, e);
 }
 
+int build_aio(const json_t *desc, enum loop_aio *aio, struct err *e)
+{
+	static const char *const words[] = {
+		[LOOP_AIO_AUTO] = "auto", [LOOP_AIO_URING] = "io_uring",
+		[LOOP_AIO_THREADS] = "threads",
+	};
+	const char *s = json_str(desc, "aio", "auto");
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		if (strcmp(words[i], s) == 0) {
+			*aio = (enum loop_aio)i;
+			return 0;
+		}
+	}
+	return err_set(e, -EINVAL, "-aio %.32s: must be auto, io_uring or threads", s);
+}
+
 int build_vm(struct loop *main, const json_t *desc, struct built **out, struct err *e)
 {
 	struct built *b = xcalloc(1, sizeof(*b));

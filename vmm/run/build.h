@@ -9,8 +9,8 @@
 #include <jansson.h>
 
 #include "vmm/base/err.h"
+#include "vmm/loop/loop.h"
 
-struct loop;
 struct vm;
 struct qmp;
 struct built;
@@ -21,6 +21,8 @@ struct built;
  * @desc stays the caller's (a copy is kept).
  */
 int build_vm(struct loop *main, const json_t *desc, struct built **out, struct err *e);
+/* -aio: how the loop that @desc is built on shall wait and do file I/O. */
+int build_aio(const json_t *desc, enum loop_aio *aio, struct err *e);
 struct vm *built_vm(struct built *b);
 struct qmp *built_qmp(struct built *b);
 /* Let queued console output out, then stop and free everything. */

@@ -200,27 +200,10 @@ static void on_exit_vm(struct vm *vm, enum vm_cause cause, void *arg)
 	lib_ports_wake(v);
 }
 
-static int parse_aio(const json_t *desc, enum loop_aio *aio, struct err *e)
-{
-	static const char *const words[] = {
-		[LOOP_AIO_AUTO] = "auto", [LOOP_AIO_URING] = "io_uring",
-		[LOOP_AIO_THREADS] = "threads",
-	};
-	const char *s = json_str(desc, "aio", "auto");
-
-	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
-		if (strcmp(words[i], s) == 0) {
-			*aio = (enum loop_aio)i;
-			return 0;
-		}
-	}
-	return err_set(e, -EINVAL, "-aio %.32s: must be auto, io_uring or threads", s);
-}
-
 static int build(struct lib_vm *v)
 {
 	enum loop_aio aio = LOOP_AIO_AUTO;
-	int r = parse_aio(v->desc, &aio, &v->err);
+	int r = build_aio(v->desc, &aio, &v->err);
 
 	if (r == 0)
 		r = loop_create(&v->loop, "main", aio, &v->err);

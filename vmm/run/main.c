@@ -235,23 +235,6 @@ static int lock_memory(const json_t *desc, struct err *e)
 	return 0;
 }
 
-static int parse_aio(const json_t *desc, enum loop_aio *aio, struct err *e)
-{
-	static const char *const words[] = {
-		[LOOP_AIO_AUTO] = "auto", [LOOP_AIO_URING] = "io_uring",
-		[LOOP_AIO_THREADS] = "threads",
-	};
-	const char *s = json_str(desc, "aio", "auto");
-
-	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
-		if (strcmp(words[i], s) == 0) {
-			*aio = (enum loop_aio)i;
-			return 0;
-		}
-	}
-	return err_set(e, -EINVAL, "-aio %s: must be auto|io_uring|threads", s);
-}
-
 /* ---- the folder where verbs find us ---- */
 
 static void keep_log(struct program *p)
@@ -339,7 +322,7 @@ static int run(const json_t *desc, struct runtime *rt, int ready_fd)
 	block_signals(&set);
 	catch_fatal_signals();
 	keep_log(&p);
-	r = parse_aio(desc, &aio, &e);
+	r = build_aio(desc, &aio, &e);
 	if (r == 0)
 		r = confine_check(desc, &e);
 	if (r == 0)

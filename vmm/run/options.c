@@ -130,7 +130,7 @@ static const char *const qemu_only[] = {
 	"tpmdev", "audiodev", "audio", "fsdev", "virtfs", "parallel", "gdb", "s",
 	"icount", "watchdog-action", "chroot", "fw_cfg", "dtb",
 	"writeconfig", "numa", "mem-path", "mem-prealloc", "option-rom", "semihosting",
-	"k", "full-screen", "win2k-hack", "add-fd", "trace", "plugin", "qtest",
+	"k", "full-screen", "win2k-hack", "trace", "plugin", "qtest",
 	"action", "qmp-pretty", "singlestep", "preconfig", "enable-fips", "L",
 	"curses", "sdl", "no-fd-bootchk", "mtdblock", "sd", "g", "alt-grab", "rotate",
 	"portrait", "tpm", "compat", "iscsi", "acpitable",
