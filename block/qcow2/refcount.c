@@ -68,13 +68,22 @@ static uint64_t rb_dirty_bytes(const struct q2 *q)
 }
 
 /* As many blocks as the whole disk, its metadata and as much again for internal
- * snapshots can need: address space only. */
+ * snapshots can need: address space only. What the table has room for does not
+ * count: with clusters of 2 MiB that is 512 GiB of blocks in the smallest one. */
 static uint32_t max_blocks(const struct q2 *q)
 {
 	uint64_t clusters = (q->h.size >> q->cb) * 2 + (GIB >> q->cb) + 4096;
-	uint64_t n = clusters / q->rb_count + 16 + 2 * (uint64_t)q->rt_entries;
+	uint64_t used = q->rt_entries, n;
 
+	while (used && !q->rt[used - 1])
+		used--;
+	n = clusters / q->rb_count + 16 + 2 * used;
 	return (uint32_t)MIN(n, (uint64_t)(REFTABLE_BYTES_MAX / 8));
+}
+
+static int no_space(struct err *e)
+{
+	return err_sys(e, -ENOMEM, "no address space for the refcounts of the image");
 }
 
 static int read_table(struct q2 *q, bool lenient, struct err *e)
@@ -95,12 +104,19 @@ static int read_table(struct q2 *q, bool lenient, struct err *e)
 
 int q2_refs_init(struct q2 *q, bool lenient, struct err *e)
 {
+	int r;
+
 	q->rb_count = q->cs * 8 >> q->h.refcount_order;
 	q->rt_entries = (uint32_t)(((uint64_t)q->h.reftable_clusters << q->cb) / 8);
-	q->rt_max = MAX(max_blocks(q), q->rt_entries);
+	q->rt = q2_reserve(REFTABLE_BYTES_MAX);
+	if (!q->rt)
+		return no_space(e);
+	r = read_table(q, lenient, e);
+	if (r)
+		return r;
+	q->rt_max = max_blocks(q);
 	q->rb_bytes = q->rt_max * q->cs;
 	q->meta_map_bits = q->rt_max * q->rb_count;
-	q->rt = q2_reserve(REFTABLE_BYTES_MAX);
 	q->rt_dirty = q2_reserve(REFTABLE_BYTES_MAX / BLOCK_SECTOR / 8);
 	q->rb = q2_reserve(q->rb_bytes);
 	q->rbt = q2_reserve(q->rt_max * sizeof(*q->rbt));
@@ -109,10 +125,9 @@ int q2_refs_init(struct q2 *q, bool lenient, struct err *e)
 	q->frees = q2_reserve(Q2_FREES_MAX * sizeof(*q->frees));
 	q->rb_dirty_head = TAB_END;
 	q->nfrees = 0;
-	if (!q->rt || !q->rt_dirty || !q->rb || !q->rbt || !q->rb_dirty || !q->meta_map ||
-	    !q->frees)
-		return err_sys(e, -ENOMEM, "no address space for the refcounts of the image");
-	return read_table(q, lenient, e);
+	if (!q->rt_dirty || !q->rb || !q->rbt || !q->rb_dirty || !q->meta_map || !q->frees)
+		return no_space(e);
+	return 0;
 }
 
 void q2_refs_fini(struct q2 *q)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -178,6 +179,45 @@ BOTH(posts_of_many_threads_all_run)
 	turn_until(l, &count, POSTERS * POSTS);
 	for (i = 0; i < POSTERS; i++)
 		pthread_join(t[i], NULL);
+}
+
+struct flag_work {
+	struct loop_work w;
+	struct loop *l;
+	_Atomic bool ran;
+};
+
+static void flag_cb(struct loop_work *w)
+{
+	((struct flag_work *)w)->ran = true;
+}
+
+static void *flag_main(void *arg)
+{
+	struct flag_work *f = arg;
+
+	loop_post(f->l, &f->w);
+	return NULL;
+}
+
+/* The poster may still have to wake a loop that ran its work and is to go. */
+Test(loop, test_loop_waits_for_a_poster_before_it_goes)
+{
+	struct err e = ERR_INIT;
+
+	for (int i = 0; i < 200; i++) {
+		struct flag_work f = { .w.cb = flag_cb };
+		struct iothread *io;
+		pthread_t t;
+
+		cr_assert_eq(iothread_create(&io, "io", NULL, LOOP_AIO_AUTO, &e), 0);
+		f.l = iothread_loop(io);
+		pthread_create(&t, NULL, flag_main, &f);
+		while (!f.ran)
+			sched_yield();
+		iothread_destroy(io);
+		pthread_join(t, NULL);
+	}
 }
 
 static struct loop_work *seen[8];

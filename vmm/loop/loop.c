@@ -10,6 +10,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -362,6 +363,9 @@ void loop_destroy(struct loop *l)
 			 l->name, l->io_active);
 		return;
 	}
+	/* A few instructions of a thread whose work has run already. */
+	while (atomic_load_explicit(&l->posting, memory_order_acquire))
+		sched_yield();
 	loop_pool_destroy(l);
 	if (l->eng)
 		l->eng->fini(l);

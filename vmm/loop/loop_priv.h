@@ -112,6 +112,7 @@ struct loop {
 	/* Any thread; away from what the loop's thread writes all the time. */
 	_Alignas(64) _Atomic(uintptr_t) owner;	/* loop_self(), 0: none yet */
 	_Atomic(struct loop_work *) posted;	/* newest first */
+	_Atomic unsigned int posting;	/* threads inside loop_post() */
 	struct loop_work *running;	/* taken off posted, not called yet */
 	_Atomic(struct loop_io *) pool_done;	/* newest first */
 	_Atomic bool asleep;	/* a poster must write wake_fd */

@@ -15,11 +15,14 @@ bool loop_post(struct loop *l, struct loop_work *w)
 
 	if (atomic_exchange_explicit(&w->queued, true, memory_order_acq_rel))
 		return false;
+	/* The loop can run @w, and end, before it is woken: see loop_destroy(). */
+	atomic_fetch_add_explicit(&l->posting, 1, memory_order_relaxed);
 	head = atomic_load_explicit(&l->posted, memory_order_relaxed);
 	do {
 		w->next = head;
 	} while (!atomic_compare_exchange_weak(&l->posted, &head, w));
 	loop_wake(l);
+	atomic_fetch_sub_explicit(&l->posting, 1, memory_order_release);
 	return true;
 }
 
