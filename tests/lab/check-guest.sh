@@ -25,7 +25,7 @@ tries=0
 logs=()
 pids=()
 tmp=$(mktemp -d)
-trap 'kill "${pids[@]}" 2>/dev/null; rm -rf "$tmp"' EXIT
+trap 'kill "${pids[@]}" 2>/dev/null || :; rm -rf "$tmp"' EXIT
 for part in 1 2; do
 	logs+=("$tmp/$part")
 	./lab run --part "$part/2" </dev/null > >(tee "$tmp/$part") 2>&1 &
