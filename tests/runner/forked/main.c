@@ -1,5 +1,5 @@
 /*
- * tests/runner/tsan/main.c - runs tests under ThreadSanitizer, one fork each.
+ * tests/runner/forked/main.c - runs tests under a sanitizer, one fork each.
  * Threads: this process has one; each test's child has what the test starts.
  * Missing: nothing known.
  *
@@ -19,18 +19,18 @@ enum {
 	STATUS_SKIPPED = 98,
 };
 
-static struct tsan_test *tests, **tests_tail = &tests;
+static struct forked_test *tests, **tests_tail = &tests;
 static FILE *tap;
 static const char *skip_path;	/* the child leaves its reason here */
 static int failures;		/* of the test in this child */
 
-void tsan_test_add(struct tsan_test *t)
+void forked_test_add(struct forked_test *t)
 {
 	*tests_tail = t;
 	tests_tail = &t->next;
 }
 
-void tsan_test_fail(bool fatal, const char *file, int line, const char *expr,
+void forked_test_fail(bool fatal, const char *file, int line, const char *expr,
 		    const char *fmt, ...)
 {
 	va_list ap;
@@ -47,7 +47,7 @@ void tsan_test_fail(bool fatal, const char *file, int line, const char *expr,
 		_exit(STATUS_FAILED);
 }
 
-void tsan_test_skip(const char *fmt, ...)
+void forked_test_skip(const char *fmt, ...)
 {
 	FILE *f = fopen(skip_path, "w");
 	va_list ap;
@@ -61,9 +61,9 @@ void tsan_test_skip(const char *fmt, ...)
 	_exit(STATUS_SKIPPED);
 }
 
-static void apply_suite(struct tsan_test *t)
+static void apply_suite(struct forked_test *t)
 {
-	const struct tsan_test *s;
+	const struct forked_test *s;
 
 	for (s = tests; s; s = s->next) {
 		if (!s->is_suite || strcmp(s->suite, t->suite))
@@ -75,18 +75,21 @@ static void apply_suite(struct tsan_test *t)
 	}
 }
 
-static void run_child(struct tsan_test *t)
+static void run_child(struct forked_test *t, void *param)
 {
 	alarm(t->timeout >= 1 ? (unsigned)t->timeout : DEFAULT_TIMEOUT_S);
 	if (t->init)
 		t->init();
-	t->fn();
+	if (t->each)
+		t->each(param);
+	else
+		t->fn();
 	if (t->fini)
 		t->fini();
 	exit(failures ? STATUS_FAILED : 0);
 }
 
-static void print_skip(const struct tsan_test *t)
+static void print_skip(const struct forked_test *t)
 {
 	char why[256] = "no reason given";
 	FILE *f = fopen(skip_path, "r");
@@ -99,8 +102,8 @@ static void print_skip(const struct tsan_test *t)
 	fprintf(tap, "ok - %s::%s # SKIP %s\n", t->suite, t->name, why);
 }
 
-/* Returns 1 for a failed test. */
-static int run_test(struct tsan_test *t)
+/* Returns 1 where it failed. */
+static int run_once(struct forked_test *t, void *param)
 {
 	int status, failed;
 	pid_t pid;
@@ -109,12 +112,11 @@ static int run_test(struct tsan_test *t)
 		fprintf(tap, "ok - %s::%s # SKIP test is disabled\n", t->suite, t->name);
 		return 0;
 	}
-	apply_suite(t);
 	unlink(skip_path);
 	fflush(NULL);
 	pid = fork();
 	if (pid == 0)
-		run_child(t);
+		run_child(t, param);
 	if (pid < 0 || waitpid(pid, &status, 0) < 0) {
 		perror("fork");
 		return 1;
@@ -133,10 +135,30 @@ static int run_test(struct tsan_test *t)
 	return failed;
 }
 
+static int run_test(struct forked_test *t)
+{
+	struct criterion_test_params p = { .length = 1 };
+	int bad = 0;
+
+	apply_suite(t);
+	if (t->params)
+		p = t->params();
+	for (size_t i = 0; i < p.length; i++)
+		bad += run_once(t, (char *)p.array + i * p.size);
+	return bad;
+}
+
+static int test_count(const struct forked_test *t)
+{
+	if (t->is_suite)
+		return 0;
+	return t->params ? (int)t->params().length : 1;
+}
+
 int main(int argc, char **argv)
 {
-	static char path[] = "/tmp/roost-tsan-XXXXXX";
-	struct tsan_test *t;
+	static char path[] = "/tmp/roost-test-XXXXXX";
+	struct forked_test *t;
 	int i, fd, n = 0, bad = 0;
 
 	tap = stdout;
@@ -145,13 +167,13 @@ int main(int argc, char **argv)
 			tap = fopen(argv[i] + 6, "w");
 	fd = mkstemp(path);
 	if (!tap || fd < 0) {
-		perror("tsan runner");
+		perror("test runner");
 		return 2;
 	}
 	close(fd);
 	skip_path = path;
 	for (t = tests; t; t = t->next)
-		n += !t->is_suite;
+		n += test_count(t);
 	fprintf(tap, "1..%d\n", n);
 	for (t = tests; t; t = t->next)
 		if (!t->is_suite)
