@@ -83,7 +83,7 @@ static uint8_t iir(void)
 /* Bytes arrive over the cable. */
 static void type(const char *s, size_t len)
 {
-	cr_assert_eq(write(cable, s, len), len);
+	cr_assert_eq(write(cable, s, (ssize_t)len), len);
 	for (int i = 0; i < 5; i++)
 		rig_turn(r);
 }
