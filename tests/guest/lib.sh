@@ -319,6 +319,16 @@ disk_args() {
 		-device "virtio-blk-pci,drive=$1${3:+,$3}")
 }
 
+# guest_disks N [SECONDS]: wait until the guest has N virtio disks.
+guest_disks() {
+	local turns=$((${2:-20} * 5))
+
+	guest_sh "i=0; while [ \$(ls /sys/block | grep -c ^vd) != $1 ]; do
+i=\$((i + 1)); [ \$i -lt $turns ] || break; sleep 0.1; done;
+ls /sys/block | grep -c ^vd" $((${2:-20} + 60)) || :
+	[[ $OUTPUT =~ ^$1 ]] || fail "the guest has $OUTPUT disks, not $1"
+}
+
 # disk_clean FILE: the file system is whole and was unmounted.
 disk_clean() {
 	e2fsck -f -n "$1" >"$LAB_OUT/e2fsck-${1##*/}.log" 2>&1 ||
