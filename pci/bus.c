@@ -25,6 +25,7 @@ struct pci_bus *pci_bus_create(struct pci_root *r, const char *name, struct pci_
 	b->root = r;
 	b->bridge = bridge;
 	b->last_slot = 31;
+	b->numa_node = PCI_NUMA_NONE;
 	pthread_mutex_lock(&r->lock);
 	b->next = r->buses;
 	r->buses = b;
@@ -64,10 +65,30 @@ struct pci_bus *pci_bus_find(struct pci_root *r, const char *name)
 	return NULL;
 }
 
+struct pci_bus *pci_root_bus_next(const struct pci_root *r, const struct pci_bus *after)
+{
+	struct pci_bus *b, *found = NULL;
+
+	if (!after)
+		return r->bus0;
+	for (b = r->buses; b; b = b->next)
+		if (b->expander && b->number > after->number &&
+		    (!found || b->number < found->number))
+			found = b;
+	return found;
+}
+
+uint8_t pci_root_bus_last(const struct pci_bus *b)
+{
+	const struct pci_bus *next = pci_root_bus_next(b->root, b);
+
+	return next ? (uint8_t)(next->number - 1) : b->root->win.buses;
+}
+
 uint16_t pci_rid(const struct pci_dev *p)
 {
 	const struct pci_dev *bridge = p->bus ? p->bus->bridge : NULL;
-	uint8_t bus = bridge ? pci_peek8(bridge, PCI_SECONDARY_BUS) : 0;
+	uint8_t bus = bridge ? pci_peek8(bridge, PCI_SECONDARY_BUS) : p->bus ? p->bus->number : 0;
 
 	return (uint16_t)(bus << 8 | p->devfn);
 }
@@ -102,11 +123,13 @@ static void route_below(struct pci_root *r, const struct pci_bus *b, int first, 
 
 void pci_routes_update(struct pci_root *r)
 {
+	struct pci_bus *b = NULL;
+
 	memset(r->by_number, 0, sizeof(r->by_number));
-	if (!r->bus0)
-		return;
-	r->by_number[0] = r->bus0;
-	route_below(r, r->bus0, 1, r->win.buses);
+	while ((b = pci_root_bus_next(r, b))) {
+		r->by_number[b->number] = b;
+		route_below(r, b, b->number + 1, pci_root_bus_last(b));
+	}
 }
 
 static struct pci_dev *lookup(const struct pci_root *r, uint16_t bdf)
@@ -172,5 +195,8 @@ static void each_on(struct pci_bus *b, void (*fn)(struct pci_dev *p, void *arg),
 
 void pci_each(struct pci_root *r, void (*fn)(struct pci_dev *p, void *arg), void *arg)
 {
-	each_on(r->bus0, fn, arg);
+	struct pci_bus *b = NULL;
+
+	while ((b = pci_root_bus_next(r, b)))
+		each_on(b, fn, arg);
 }

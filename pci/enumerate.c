@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "pci/bridge.h"
 #include "vmm/base/util.h"
@@ -38,7 +39,10 @@ enum reserves { RESERVES_FULL, RESERVES_SMALL, RESERVES_EXPLICIT, RESERVES_LEVEL
 struct plan {
 	struct pci_root *r;
 	enum reserves level;
-	struct pci_need window[PCI_SPACES];	/* of the root; align unused */
+	int last;				/* bus number of the present root bus */
+	/* Of pcie.0, less what is cut off for expanders; align unused. */
+	struct pci_need window[PCI_SPACES];
+	struct item over;			/* the first that did not fit */
 };
 
 static const char *const space_words[PCI_SPACES] = {
@@ -68,22 +72,35 @@ static int number_bridge(struct plan *pl, struct pci_dev *p, int primary, int *n
 	const struct pci_bridge *br = (const struct pci_bridge *)p;
 	int sec = (*next)++, r;
 
-	if (sec <= pl->r->win.buses) {
+	if (sec <= pl->last) {
 		r = number_below(pl, p->child, sec, next, e);
 		if (r)
 			return r;
 	}
 	*next = MAX(*next, sec + (int)br->bus_reserve + 1);
-	if (*next - 1 > pl->r->win.buses)
+	if (*next - 1 > pl->last)
 		return err_set(e, -ENOSPC,
 			       "%s '%s' needs the bus numbers %d to %d, but %d is the last; "
 			       "use fewer ports or less bus-reserve",
 			       p->dev.type->name, p->dev.path, sec, *next - 1,
-			       pl->r->win.buses);
+			       pl->last);
 	pci_poke8(p, PCI_PRIMARY_BUS, (uint8_t)primary);
 	pci_poke8(p, PCI_SECONDARY_BUS, (uint8_t)sec);
 	pci_poke8(p, PCI_SUBORDINATE_BUS, (uint8_t)(*next - 1));
 	return 0;
+}
+
+static int number_all(struct plan *pl, struct err *e)
+{
+	struct pci_bus *b = NULL;
+	int next, r = 0;
+
+	while (r == 0 && (b = pci_root_bus_next(pl->r, b))) {
+		next = b->number + 1;
+		pl->last = pci_root_bus_last(b);
+		r = number_below(pl, b, b->number, &next, e);
+	}
+	return r;
 }
 
 /* A guest looks at functions 1..7 only where it finds a function 0. Those that
@@ -194,12 +211,13 @@ static void size_bus(const struct plan *pl, struct pci_bus *b, struct items *it)
 	for (i = 0; i < 256; i++)
 		if (b->slot[i] && b->slot[i]->child)
 			size_bus(pl, b->slot[i]->child, it);
-	for (s = 0; b->bridge && s < PCI_SPACES; s++) {
+	for (s = 0; (b->bridge || b->expander) && s < PCI_SPACES; s++) {
 		uint64_t size;
 
 		collect(pl, b, s, it);
-		size = MAX(lay_out(it, 0),
-			   reserve_of(pl, (struct pci_bridge *)b->bridge, s));
+		size = lay_out(it, 0);
+		if (b->bridge)
+			size = MAX(size, reserve_of(pl, (struct pci_bridge *)b->bridge, s));
 		b->need[s].size = align_up(size, grain[s]);
 		b->need[s].align = it->n ? MAX(it->v[0].align, grain[s]) : grain[s];
 	}
@@ -234,9 +252,39 @@ static void place_bus(const struct plan *pl, struct pci_bus *b, struct items *it
 	}
 }
 
-/* The first item that ends beyond its window, or NULL. */
-static const struct item *find_overflow(const struct plan *pl, struct items *it,
-					enum pci_space s)
+/* What is on the expanders' buses, cut from the ends of the windows. */
+static bool carve(struct plan *pl, struct pci_bus *b, enum pci_space s)
+{
+	struct pci_need *w = &pl->window[s], *n = &b->need[s];
+
+	n->base = w->base;
+	if (!n->size)
+		return true;
+	if (n->size <= w->size)
+		n->base = (w->base + w->size - n->size) & ~(n->align - 1);
+	if (n->size > w->size || n->base < w->base) {
+		pl->over = (struct item){ .p = b->expander, .bar = -1, .size = n->size };
+		return false;
+	}
+	w->size = n->base - w->base;
+	return true;
+}
+
+static int carve_all(struct plan *pl, struct items *it, enum pci_space *s)
+{
+	struct pci_bus *b = pl->r->bus0;
+
+	while ((b = pci_root_bus_next(pl->r, b))) {
+		size_bus(pl, b, it);
+		for (*s = 0; *s < PCI_SPACES; (*s)++)
+			if (!carve(pl, b, *s))
+				return -ENOSPC;
+	}
+	return 0;
+}
+
+/* Does an item end beyond its window? The first one is pl->over. */
+static bool overflows(struct plan *pl, struct items *it, enum pci_space s)
 {
 	const struct pci_need *w = &pl->window[s];
 	int i;
@@ -245,14 +293,16 @@ static const struct item *find_overflow(const struct plan *pl, struct items *it,
 	lay_out(it, w->base);
 	for (i = 0; i < it->n; i++)
 		if (it->v[i].base - w->base > w->size ||
-		    it->v[i].size > w->size - (it->v[i].base - w->base))
-			return &it->v[i];
-	return NULL;
+		    it->v[i].size > w->size - (it->v[i].base - w->base)) {
+			pl->over = it->v[i];
+			return true;
+		}
+	return false;
 }
 
-static int no_space(const struct plan *pl, const struct item *x, enum pci_space s,
-		    struct err *e)
+static int no_space(const struct plan *pl, enum pci_space s, struct err *e)
 {
+	const struct item *x = &pl->over;
 	char name[16];
 
 	return err_set(e, -ENOSPC,
@@ -264,20 +314,30 @@ static int no_space(const struct plan *pl, const struct item *x, enum pci_space 
 		       (unsigned long long)pl->window[s].size / KIB);
 }
 
+static void root_windows(struct plan *pl)
+{
+	const struct pci_windows *w = &pl->r->win;
+
+	pl->window[PCI_SPACE_MEM] = (struct pci_need){ w->mmio32_size, 0, w->mmio32_base };
+	pl->window[PCI_SPACE_PREF] = (struct pci_need){ w->mmio64_size, 0, w->mmio64_base };
+	pl->window[PCI_SPACE_IO] = (struct pci_need){ w->pio_size, 0, w->pio_base };
+}
+
 static int fit(struct plan *pl, struct items *it, struct err *e)
 {
-	const struct item *x = NULL;
 	enum pci_space s = 0;
 
 	for (pl->level = 0; pl->level < RESERVES_LEVELS; pl->level++) {
+		root_windows(pl);
+		if (carve_all(pl, it, &s))
+			continue;
 		size_bus(pl, pl->r->bus0, it);
-		for (s = 0; s < PCI_SPACES; s++)
-			if ((x = find_overflow(pl, it, s)))
-				break;
-		if (!x)
+		for (s = 0; s < PCI_SPACES && !overflows(pl, it, s); s++)
+			;
+		if (s == PCI_SPACES)
 			return 0;
 	}
-	return no_space(pl, x, s, e);
+	return no_space(pl, s, e);
 }
 
 /* ---- command registers and interrupt lines ---- */
@@ -316,34 +376,25 @@ static void switch_on(struct pci_dev *p, void *arg)
 	p->child_stale = false;		/* what is behind comes later in the walk */
 }
 
-static void root_windows(struct plan *pl)
-{
-	const struct pci_windows *w = &pl->r->win;
-
-	pl->window[PCI_SPACE_MEM] = (struct pci_need){ w->mmio32_size, 0, w->mmio32_base };
-	pl->window[PCI_SPACE_PREF] = (struct pci_need){ w->mmio64_size, 0, w->mmio64_base };
-	pl->window[PCI_SPACE_IO] = (struct pci_need){ w->pio_size, 0, w->pio_base };
-}
-
 int pci_enumerate(struct pci_root *r, struct err *e)
 {
 	struct plan pl = { .r = r };
 	struct items it = { NULL };
-	int next = 1, err;
+	struct pci_bus *b = NULL;
+	int err;
 
-	root_windows(&pl);
 	pthread_mutex_lock(&r->lock);
 	pci_eject_count(r);
 	err = check_slots(r, e);
 	if (!err)
-		err = number_below(&pl, r->bus0, 0, &next, e);
+		err = number_all(&pl, e);
 	pci_routes_update(r);
 	if (!err)
 		err = fit(&pl, &it, e);
 	if (!err) {
-		for (enum pci_space s = 0; s < PCI_SPACES; s++)
-			r->bus0->need[s].base = pl.window[s].base;
-		place_bus(&pl, r->bus0, &it);
+		memcpy(r->bus0->need, pl.window, sizeof(pl.window));
+		while ((b = pci_root_bus_next(r, b)))
+			place_bus(&pl, b, &it);
 		pci_each(r, switch_on, NULL);
 	}
 	pthread_mutex_unlock(&r->lock);

@@ -6,13 +6,6 @@
 
 #include "pci/pci.h"
 
-enum pci_space {		/* what a bridge forwards; index of pci_need */
-	PCI_SPACE_MEM,		/* 32-bit, prefetchable or not */
-	PCI_SPACE_PREF,		/* 64-bit prefetchable */
-	PCI_SPACE_IO,
-	PCI_SPACES
-};
-
 /* ---- config.c: the byte engine ---- */
 
 void pci_config_create(struct pci_dev *p, bool bridge);

@@ -32,6 +32,7 @@
 #define PCI_CFG_SIZE	4096	/* PCIe Base 7.2.2: extended config space */
 #define PCI_BARS	6
 #define PCI_CONFIG_HOOKS 8
+#define PCI_NUMA_NONE	0xffff
 
 struct pci_dev;
 struct pci_bus;
@@ -106,7 +107,7 @@ struct pci_ops {
 	bool conventional;	/* a PCI, not PCIe, function: not behind a port */
 	bool express_only;	/* not behind a PCI bridge; without both flags a
 				 * function fits either kind of bus */
-	bool root_only;		/* on pcie.0 only (root ports) */
+	bool root_only;		/* on a root bus only (root ports) */
 	bool upstream;		/* a switch's end towards the root: behind a port */
 	bool downstream;	/* a switch's port: on the bus of its upstream end */
 	bool bridge;		/* type 1 header */
@@ -182,10 +183,20 @@ const char *pci_name(const struct pci_dev *p, char *buf);
 
 /* ---- buses and the root complex ---- */
 
+enum pci_space {		/* what a bridge forwards; index of need[] */
+	PCI_SPACE_MEM,		/* 32-bit, prefetchable or not */
+	PCI_SPACE_PREF,		/* 64-bit prefetchable */
+	PCI_SPACE_IO,
+	PCI_SPACES
+};
+
 struct pci_bus {
 	char *name;			/* "pcie.0", "rp1", … unique in the VM */
 	struct pci_root *root;
-	struct pci_dev *bridge;		/* NULL on the root bus */
+	struct pci_dev *bridge;		/* NULL on a root bus */
+	struct pci_dev *expander;	/* whose root bus it is; NULL: pcie.0 */
+	uint8_t number;			/* of a root bus */
+	uint16_t numa_node;		/* of a root bus, or PCI_NUMA_NONE */
 	struct pci_dev *slot[256];	/* by devfn */
 	bool express;			/* takes PCIe functions */
 	bool inside_switch;		/* takes a switch's downstream ports only */
@@ -206,9 +217,10 @@ struct pci_bus {
 		enum dev_plug_state last;	/* what became last; main loop */
 	} slot_hp;
 	struct pci_bus *next;		/* all buses of the root */
-	struct pci_need {		/* enumerate.c's scratch, main loop */
+	struct pci_need {		/* enumerate.c's scratch, main loop; of a
+					 * root bus afterwards: its windows */
 		uint64_t size, align, base;
-	} need[3];
+	} need[PCI_SPACES];
 };
 
 /* Windows of one root complex, as ACPI _CRS and the bridges see them. */
@@ -256,6 +268,10 @@ struct pci_root {
 int pci_root_create(struct vm *vm, const struct pci_windows *w, bool cf8, struct err *e);
 void pci_root_destroy(struct pci_root *r);
 
+/* Root buses in the order of their numbers: the one after @after (NULL: pcie.0).
+ * To each belong the numbers up to pci_root_bus_last(). */
+struct pci_bus *pci_root_bus_next(const struct pci_root *r, const struct pci_bus *after);
+uint8_t pci_root_bus_last(const struct pci_bus *b);
 struct pci_bus *pci_bus_create(struct pci_root *r, const char *name, struct pci_dev *bridge);
 void pci_bus_destroy(struct pci_bus *b);
 struct pci_bus *pci_bus_find(struct pci_root *r, const char *name);
@@ -289,6 +305,7 @@ void pci_config_write(struct pci_root *r, uint16_t bdf, uint16_t off, unsigned i
 		      uint32_t val);
 
 /* Device types of this folder, for the list of types. */
+extern const struct dev_type pxb_pcie_type;		/* "pxb-pcie" */
 extern const struct dev_type pcie_root_port_type;	/* "pcie-root-port" */
 extern const struct dev_type pcie_pci_bridge_type;	/* "pcie-pci-bridge" */
 extern const struct dev_type x3130_upstream_type;	/* "x3130-upstream" */

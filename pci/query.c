@@ -162,10 +162,14 @@ static json_t *bus_devices(const struct pci_bus *b, int number)
 
 json_t *pci_query(struct pci_root *r)
 {
-	json_t *list;
+	json_t *list = json_array();
+	struct pci_bus *b = NULL;
 
 	pthread_mutex_lock(&r->lock);
-	list = json_pack("[{s:i, s:o}]", "bus", 0, "devices", bus_devices(r->bus0, 0));
+	while ((b = pci_root_bus_next(r, b)))
+		json_array_append_new(list, json_pack("{s:i, s:s, s:o}", "bus", b->number,
+						      "__org.roost_id", b->name, "devices",
+						      bus_devices(b, b->number)));
 	pthread_mutex_unlock(&r->lock);
 	return list;
 }

@@ -123,7 +123,10 @@ char *pci_topology_text(const json_t *query_pci)
 	for (i = 0; i < json_array_size(query_pci); i++) {
 		const json_t *bus = json_array_get(query_pci, i);
 
-		add(&d, "pcie.%d\n", number(bus, "bus"));
+		add(&d, "%s", json_str(bus, "__org.roost_id", "pcie.0"));
+		if (number(bus, "bus"))
+			add(&d, ", bus %02x", number(bus, "bus"));
+		add(&d, "\n");
 		draw_devices(&d, json_object_get(bus, "devices"));
 	}
 	if (d.ports)

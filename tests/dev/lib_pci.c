@@ -97,7 +97,7 @@ const struct dev_type tpci_express_type = TPCI_TYPE("tpci-express", tpci_new);
 
 const struct dev_type *const pci_test_types[] = {
 	&tpci_type, &tpci_conventional_type, &tpci_express_type,
-	&pcie_root_port_type, &pcie_pci_bridge_type, &x3130_upstream_type,
+	&pxb_pcie_type, &pcie_root_port_type, &pcie_pci_bridge_type, &x3130_upstream_type,
 	&xio3130_downstream_type, NULL
 };
 

@@ -4,6 +4,7 @@
  * BAR lies aligned inside its bridges' windows and that none overlap.
  */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -181,17 +182,25 @@ static void view_bus(struct view *v, uint8_t bus, const struct windows *w)
 
 static struct view view;
 
+static struct range range_of(const struct pci_need *n)
+{
+	return (struct range){ n->base, n->base + n->size - 1 };
+}
+
 static void verify(void)
 {
-	const struct pci_windows *p = &r->vm->pci->win;
-	struct windows w = {
-		.mem = { p->mmio32_base, p->mmio32_base + p->mmio32_size - 1 },
-		.pref = { p->mmio64_base, p->mmio64_base + p->mmio64_size - 1 },
-		.io = { p->pio_base, p->pio_base + p->pio_size - 1 },
-	};
+	struct pci_bus *b = NULL;
 
 	memset(&view, 0, sizeof(view));
-	view_bus(&view, 0, &w);
+	while ((b = pci_root_bus_next(r->vm->pci, b))) {
+		struct windows w = { range_of(&b->need[PCI_SPACE_MEM]),
+				     range_of(&b->need[PCI_SPACE_PREF]),
+				     range_of(&b->need[PCI_SPACE_IO]) };
+
+		view.last_bus = b->number;
+		view_bus(&view, b->number, &w);
+		cr_expect_leq(view.last_bus, pci_root_bus_last(b));
+	}
 	cr_expect_eq(view.problems, 0);
 }
 
@@ -298,6 +307,83 @@ Test(pci_enumerate, test_200_ports_fit_and_every_tenth_has_a_device)
 	cr_expect_eq(view.functions, 221);
 	cr_expect_eq(view.last_bus, 200);
 	cr_expect_eq(window_size(BDF(0, 1, 1), true), 32 * MIB);
+}
+
+/* ---- expanders ---- */
+
+static void expander(const char *id, int bus_nr)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "{'driver': 'pxb-pcie', 'id': '%s', 'bus_nr': %d}", id, bus_nr);
+	rig_device(r, text);
+}
+
+static void expect_apart(const struct pci_bus *low, const struct pci_bus *high)
+{
+	for (int s = 0; s < PCI_SPACES; s++)
+		cr_expect(!low->need[s].size || !high->need[s].size ||
+			  low->need[s].base + low->need[s].size <= high->need[s].base);
+}
+
+Test(pci_enumerate, test_expanders_have_buses_and_windows_of_their_own)
+{
+	struct pci_root *root = r->vm->pci;
+	struct tpci *t;
+
+	expander("x2", 0x40);
+	expander("x1", 0x20);
+	pci_port(r, "'id': 'rp0'");
+	pci_port(r, "'id': 'rp1', 'bus': 'x1'");
+	pci_port(r, "'id': 'rp2', 'bus': 'x2', 'pref64-reserve': '8G'");
+	t = pci_fn(r, "'bus': 'rp1', 'mem32': 4096, 'pref64': '64M', 'io': 32");
+	pci_fn(r, "'bus': 'x2', 'addr': '7', 'mem32': 4096");
+	pci_enumerate_ok(r);
+	verify();
+	cr_expect_eq(view.functions, 8);
+	cr_expect_eq(ecam_read(r, BDF(0x20, 0, 0), PCI_PRIMARY_BUS, 4) & 0xffffff, 0x212120);
+	cr_expect_eq(ecam_read(r, BDF(0x40, 0, 0), PCI_PRIMARY_BUS, 4) & 0xffffff, 0x414140);
+	cr_expect_eq(cf8_read(r, BDF(0x21, 0, 0), PCI_VENDOR_ID, 2), 0x1234);
+	cr_expect_eq(rig_mmio_read(r, t->pci.bar[0].addr, 4), 0x5a00);
+	cr_expect_eq(rig_mmio_read(r, t->pci.bar[2].addr, 4), 0x5a02);
+	cr_expect_eq(rig_pio_read(r, (uint16_t)t->pci.bar[4].addr, 4), 0x5a04);
+	expect_apart(root->bus0, pci_bus_find(root, "x1"));
+	expect_apart(root->bus0, pci_bus_find(root, "x2"));
+	expect_apart(pci_bus_find(root, "x2"), pci_bus_find(root, "x1"));
+	pci_enumerate_ok(r);	/* as at a reset */
+	verify();
+}
+
+Test(pci_enumerate, test_expander_that_does_not_fit_is_named)
+{
+	struct err e = ERR_INIT;
+
+	expander("x1", 255);
+	pci_port(r, "'id': 'rp1', 'bus': 'x1'");
+	cr_expect_eq(pci_enumerate(r->vm->pci, &e), -ENOSPC);
+	cr_expect_str_eq(e.text, "pcie-root-port 'rp1' needs the bus numbers 256 to 256, but 255 "
+			 "is the last; use fewer ports or less bus-reserve");
+}
+
+Test(pci_enumerate, test_expander_without_room_for_its_windows_is_named)
+{
+	struct err e = ERR_INIT;
+
+	expander("x1", 0x80);
+	pci_port(r, "'id': 'rp1', 'bus': 'x1', 'pref64-reserve': '1T'");
+	cr_expect_eq(pci_enumerate(r->vm->pci, &e), -ENOSPC);
+	cr_expect(strstr(e.text, "pxb-pcie 'x1' (00:01.0) needs 1073741824 KiB of 64-bit memory "
+			 "space for what is behind it"), "%s", e.text);
+}
+
+Test(pci_enumerate, test_buses_below_pcie_0_end_where_an_expander_begins)
+{
+	struct err e = ERR_INIT;
+
+	add_ports(3);
+	expander("x1", 3);
+	cr_expect_eq(pci_enumerate(r->vm->pci, &e), -ENOSPC);
+	cr_expect(strstr(e.text, "the bus numbers 3 to 3, but 2 is the last"), "%s", e.text);
 }
 
 Test(pci_enumerate, test_default_reserves_shrink_before_it_fails)

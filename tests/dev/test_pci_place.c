@@ -145,6 +145,20 @@ Test(pci_place, test_conventional_bus_has_32_slots)
 	cr_expect_eq(pci_fn(r, "'bus': 'pb'")->pci.devfn, 1 << 3);
 }
 
+Test(pci_place, test_expander_is_refused_where_it_cannot_be)
+{
+	rig_device(r, "{'driver': 'pxb-pcie', 'id': 'x1', 'bus_nr': 32}");
+	expect_refused("{'driver': 'pxb-pcie', 'id': 'x'}",
+		       "x: a pxb-pcie needs bus_nr=, the number of its bus; 128 leaves half of all "
+		       "numbers to pcie.0");
+	expect_refused("{'driver': 'pxb-pcie', 'id': 'x', 'bus_nr': 32}",
+		       "x: bus_nr=32 is the number of 'x1' already; choose another");
+	expect_refused("{'driver': 'pxb-pcie', 'id': 'x', 'bus_nr': 64, 'bus': 'x1'}",
+		       "x: a pxb-pcie goes on 'pcie.0', not on 'x1'");
+	expect_refused("{'driver': 'pcie-root-port', 'id': 'x1', 'bus': 'x1'}",
+		       "pcie-root-port: id 'x1' is taken by a pxb-pcie; choose another");
+}
+
 Test(pci_place, test_root_bus_full_is_refused)
 {
 	int slot;

@@ -55,6 +55,19 @@ Test(pci_topology, test_picture_shows_what_is_where_and_what_is_free)
 		       "1 of 2 hot-plug ports is free: rp2\n");
 }
 
+Test(pci_topology, test_picture_has_every_root_complex)
+{
+	rig_device(r, "{'driver': 'pxb-pcie', 'id': 'x1', 'bus_nr': 32}");
+	pci_port(r, "'id': 'rp1', 'bus': 'x1'");
+	pci_enumerate_ok(r);
+	expect_picture("pcie.0\n"
+		       "|- 00.0  mch  8086:29c0\n"
+		       "`- 01.0  x1 pxb-pcie  1b36:000b\n"
+		       "x1, bus 20\n"
+		       "`- 00.0  rp1 pcie-root-port, slot 1: empty\n"
+		       "1 of 1 hot-plug ports is free: rp1\n");
+}
+
 Test(pci_topology, test_picture_of_anything_is_drawn)
 {
 	json_t *odd = json_pack("[n, i, {s:[n, {s:i, s:{s:s, s:{s:n}}}]}]", 7, "devices",

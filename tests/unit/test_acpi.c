@@ -22,6 +22,7 @@ struct env {
 	uint8_t *host;
 	struct x86_topology topo;
 	struct acpi_info a;
+	struct acpi_host hosts[2];
 	uint64_t rsdp, used;
 	struct err e;
 };
@@ -35,12 +36,15 @@ static void env_open(struct env *v, uint32_t cpus)
 	cr_assert_eq(gmem_alloc(v->gm, "ram", RAM, NULL, &fd, &v->host, &v->e), 0);
 	cr_assert_eq(gmem_add_region(v->gm, 0, RAM, v->host, fd, 0, false, &v->e), 0);
 	v->topo = (struct x86_topology){ cpus, 1, 1, cpus, 1 };
-	v->a = (struct acpi_info){
-		.topo = &v->topo, .cpus = cpus, .ecam_base = X86_ECAM_BASE, .buses = 255,
-		.mmio32_base = X86_MMIO32_BASE,
+	v->hosts[0] = (struct acpi_host){
+		.last_bus = 255, .node = ACPI_NODE_NONE, .mmio32_base = X86_MMIO32_BASE,
 		.mmio32_size = X86_MMIO32_END - X86_MMIO32_BASE,
 		.mmio64_base = 32 * GIB, .mmio64_size = 256 * GIB,
 		.pio_base = X86_PIO_BASE, .pio_size = X86_PIO_SIZE,
+	};
+	v->a = (struct acpi_info){
+		.topo = &v->topo, .cpus = cpus, .ecam_base = X86_ECAM_BASE,
+		.hosts = v->hosts, .host_count = 1,
 		.pm_base = X86_PM_BASE, .sci_irq = X86_SCI_IRQ,
 		.pci_gsi_base = X86_PCI_GSI_BASE, .com_ports = 1, .rtc = true,
 	};
@@ -121,8 +125,8 @@ static char *round_trip(const struct env *v, const char *sig)
 
 /* A port at 02.1 with a slot, one at 03.0 without, a switch in a third's slot. */
 static const struct acpi_bridge bridges[] = {
-	{ 2, 1, 0, 1 }, { 3, 0, 0, 0 }, { 4, 0, 0, 9 }, { 0, 0, 1, 0 }, { 0, 0, 2, 2 },
-	{ 1, 0, 2, 300 }, { 0x1e, 7, 0, 70 },
+	{ 2, 1, 0, 0, 1 }, { 3, 0, 0, 0, 0 }, { 4, 0, 0, 0, 9 }, { 0, 0, 1, 0, 0 },
+	{ 0, 0, 2, 0, 2 }, { 1, 0, 2, 0, 300 }, { 0x1e, 7, 0, 0, 70 },
 };
 
 Test(acpi, every_table_sums_up_to_zero)
@@ -214,14 +218,47 @@ Test(acpi, ssdt_of_slots_survives_iasl_and_names_each)
 	gmem_destroy(v.gm);
 }
 
+/* A second root bus at 20h with a port at 00.0 that has a slot. */
+Test(acpi, ssdt_of_a_second_host_bridge_survives_iasl)
+{
+	static const struct acpi_bridge two[] = { { 2, 1, 0, 0, 1 }, { 0, 0, 0, 0x20, 2 } };
+	struct env v;
+	char *text;
+
+	env_open(&v, 1);
+	v.hosts[0].last_bus = 5;
+	v.hosts[1] = (struct acpi_host){ .first_bus = 0x20, .last_bus = 0x21, .node = 1,
+					 .mmio32_base = 0xd0000000, .mmio32_size = MIB };
+	v.a.host_count = 2;
+	v.a.bridges = two;
+	v.a.bridge_count = ARRAY_LEN(two);
+	build(&v);
+	cr_expect_eq(table(&v, "MCFG")[55], 0x21);
+	text = round_trip(&v, "DSDT");
+	cr_expect(strstr(text, "0x0005,             // Range Maximum"), "last bus");
+	free(text);
+	text = round_trip_with(&v, "SSDT", "-e dsdt.aml");
+	cr_expect(strstr(text, "Device (PC20)"), "%s", text);
+	cr_expect(strstr(text, "Name (_HID, EisaId (\"PNP0A08\")"), "%s", text);
+	cr_expect(strstr(text, "Name (_PXM, 0x01)"), "%s", text);
+	cr_expect(strstr(text, "0x0021,             // Range Maximum"), "%s", text);
+	cr_expect(strstr(text, "0xD00FFFFF,         // Range Maximum"), "%s", text);
+	cr_expect_not(strstr(text, "QWordMemory"), "a window of no bytes");
+	cr_expect(strstr(text, "Return (\\_SB.PCI0._OSC (Arg0, Arg1, Arg2, Arg3))"), "%s", text);
+	cr_expect(strstr(text, "Return (\\_SB.PCI0._PRT)"), "%s", text);
+	cr_expect(strstr(text, "Notify (\\_SB.PC20.S00.S00, 0x03)"), "%s", text);
+	free(text);
+	gmem_destroy(v.gm);
+}
+
 Test(acpi, dsdt_without_64bit_window_survives_iasl)
 {
 	struct env v;
 
 	env_open(&v, 1);
-	v.a.mmio64_base = v.a.mmio64_size = 0;
+	v.hosts[0].mmio64_base = v.hosts[0].mmio64_size = 0;
 	v.a.pvpanic = v.a.i8042 = true;
-	v.a.buses = 0;
+	v.hosts[0].last_bus = 0;
 	build(&v);
 	free(round_trip(&v, "DSDT"));
 	gmem_destroy(v.gm);

@@ -39,7 +39,7 @@ static const struct qmp_member slot_data[] = {
 	{ "state", "__org.roost_SlotState" }, { 0 }
 };
 static const struct qmp_member pci_info[] = {
-	{ "bus", "int" }, { "devices", "[PciDeviceInfo]" }, { 0 }
+	{ "bus", "int" }, { "devices", "[PciDeviceInfo]" }, { "__org.roost_id", "str" }, { 0 }
 };
 static const struct qmp_member device_info[] = {
 	{ "bus", "int" }, { "slot", "int" }, { "function", "int" },

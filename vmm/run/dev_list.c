@@ -17,6 +17,7 @@
 	X(virtio_serial_transitional_type) \
 	X(virtconsole_type)	\
 	X(virtserialport_type)	\
+	X(pxb_pcie_type)	\
 	X(pcie_root_port_type)	\
 	X(pcie_pci_bridge_type)	\
 	X(x3130_upstream_type)	\

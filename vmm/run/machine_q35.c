@@ -287,13 +287,13 @@ static void describe_memory(const struct machine *m, struct boot_info *b)
 	b->tables_base = m->tables;
 }
 
-/* The highest bus number that enumeration gave out or held back. */
-static uint8_t last_bus(const struct pci_root *r)
+/* The highest bus number that enumeration gave out or held back below @b. */
+static uint8_t last_bus(const struct pci_bus *b)
 {
-	uint8_t last = 0;
+	uint8_t last = b->number;
 
 	for (int i = 0; i < 256; i++) {
-		const struct pci_dev *p = r->bus0->slot[i];
+		const struct pci_dev *p = b->slot[i];
 
 		if (p && p->child)
 			last = MAX(last, p->config[PCI_SUBORDINATE_BUS]);
@@ -328,15 +328,43 @@ struct bridge_list {
 static void note_bridge(struct pci_dev *p, void *arg)
 {
 	struct bridge_list *l = arg;
+	const struct pci_bus *b = p->bus;
 	uint8_t depth = 0;
 
 	if (!p->child)
 		return;
-	for (const struct pci_bus *b = p->bus; b->bridge; b = b->bridge->bus)
+	for (; b->bridge; b = b->bridge->bus)
 		depth++;
 	l->v = xrealloc(l->v, (l->n + 1) * sizeof(l->v[0]));
-	l->v[l->n++] = (struct acpi_bridge){ p->devfn >> 3, p->devfn & 7, depth,
+	l->v[l->n++] = (struct acpi_bridge){ p->devfn >> 3, p->devfn & 7, depth, b->number,
 					     l->eject ? p->child->slot_hp.number : 0 };
+}
+
+/* Windows of the root buses are what enumeration left to each. */
+static void describe_host(struct acpi_host *h, const struct pci_bus *b)
+{
+	const struct pci_need *mem = &b->need[PCI_SPACE_MEM], *io = &b->need[PCI_SPACE_IO];
+	const struct pci_need *pref = &b->need[PCI_SPACE_PREF];
+
+	*h = (struct acpi_host){
+		.first_bus = b->number, .last_bus = last_bus(b), .node = b->numa_node,
+		.mmio32_base = mem->base, .mmio32_size = mem->size,
+		.mmio64_base = pref->base, .mmio64_size = pref->size,
+		.pio_base = (uint32_t)io->base, .pio_size = (uint32_t)io->size,
+	};
+}
+
+/* pcie.0 first; the caller frees them. */
+static struct acpi_host *describe_hosts(const struct pci_root *r, size_t *n)
+{
+	struct acpi_host *hosts = NULL;
+	struct pci_bus *b = NULL;
+
+	for (*n = 0; (b = pci_root_bus_next(r, b)); (*n)++) {
+		hosts = xrealloc(hosts, (*n + 1) * sizeof(hosts[0]));
+		describe_host(&hosts[*n], b);
+	}
+	return hosts;
 }
 
 static int write_tables(struct machine *m, uint64_t *rsdp, struct err *e)
@@ -345,10 +373,7 @@ static int write_tables(struct machine *m, uint64_t *rsdp, struct err *e)
 	struct vm *vm = m->vm;
 	struct acpi_info a = {
 		.topo = &m->topo, .cpus = m->topo.cpus,
-		.ecam_base = m->win.ecam_base, .buses = last_bus(vm->pci),
-		.mmio32_base = m->win.mmio32_base, .mmio32_size = m->win.mmio32_size,
-		.mmio64_base = m->win.mmio64_base, .mmio64_size = m->win.mmio64_size,
-		.pio_base = m->win.pio_base, .pio_size = m->win.pio_size,
+		.ecam_base = m->win.ecam_base,
 		.pm_base = X86_PM_BASE, .sci_irq = X86_SCI_IRQ,
 		.pci_gsi_base = X86_PCI_GSI_BASE,
 		.com_ports = com_ports(vm),
@@ -358,6 +383,7 @@ static int write_tables(struct machine *m, uint64_t *rsdp, struct err *e)
 		.no_pic = m->opts.irqchip == MACHINE_IRQCHIP_SPLIT,
 		.ram_low = m->ram_low, .ram_high = m->ram_high,
 	};
+	struct acpi_host *hosts;
 	struct smbios_info s = {
 		.uuid = vm->has_uuid ? vm->uuid : NULL, .name = vm->name,
 		.ram_bytes = m->ram, .topo = &m->topo,
@@ -369,6 +395,8 @@ static int write_tables(struct machine *m, uint64_t *rsdp, struct err *e)
 	for (struct dev *d = vm->devs; d; d = d->next)
 		if (d->type == &pvpanic_type)
 			a.pvpanic = true;
+	hosts = describe_hosts(vm->pci, &a.host_count);
+	a.hosts = hosts;
 	pci_each(vm->pci, note_bridge, &bridges);
 	a.bridges = bridges.v;
 	a.bridge_count = bridges.n;
@@ -377,6 +405,7 @@ static int write_tables(struct machine *m, uint64_t *rsdp, struct err *e)
 		r = smbios_build(vm->mem, &s, m->tables + X86_TABLES_SIZE / 2,
 				 X86_TABLES_SIZE / 2, e);
 	free(bridges.v);
+	free(hosts);
 	return r;
 }
 

@@ -247,7 +247,7 @@ static uint64_t mcfg_new(struct acpi_area *area, const struct acpi_info *a)
 		return 0;
 	put_le64(t + 44, a->ecam_base);
 	t[54] = 0;			/* first and last bus */
-	t[55] = a->buses;
+	t[55] = a->hosts[a->host_count - 1].last_bus;
 	acpi_table_finish(t, 60, "MCFG", 1);
 	return at;
 }

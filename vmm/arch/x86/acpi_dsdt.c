@@ -78,16 +78,17 @@ static uint8_t sta(bool present)
 uint8_t *acpi_dsdt_new(struct acpi_area *area, const struct acpi_info *a, uint64_t *at)
 {
 	uint8_t *t = acpi_table_new(area, sizeof(dsdt_aml), at);
+	const struct acpi_host *h = &a->hosts[0];
 
 	if (!t)
 		return NULL;
 	/* What dsdt.asl has as constants. */
 	assert(a->pm_base == 0x600 && a->pci_gsi_base == 16 && a->ecam_base == 0xb0000000);
 	memcpy(t, dsdt_aml, sizeof(dsdt_aml));
-	set_window(t, ADDR_BUS, 2, 0, 0, a->buses + 1u);
-	set_window(t, ADDR_IO, 2, 0x1000, a->pio_base, a->pio_size);
-	set_window(t, ADDR_MEMORY, 4, 0xc0000000, a->mmio32_base, a->mmio32_size);
-	set_window(t, ADDR_MEMORY, 8, 0x8000000000, a->mmio64_base, a->mmio64_size);
+	set_window(t, ADDR_BUS, 2, 0, 0, h->last_bus + 1u);
+	set_window(t, ADDR_IO, 2, 0x1000, h->pio_base, h->pio_size);
+	set_window(t, ADDR_MEMORY, 4, 0xc0000000, h->mmio32_base, h->mmio32_size);
+	set_window(t, ADDR_MEMORY, 8, 0x8000000000, h->mmio64_base, h->mmio64_size);
 	set_name(t, "STRT", sta(a->rtc));
 	set_name(t, "STKB", sta(a->i8042));
 	set_name(t, "STMO", sta(a->i8042));

@@ -73,20 +73,27 @@ unsigned int x86_phys_bits(const struct vm *vm);
 struct acpi_bridge {
 	uint8_t slot, function;
 	uint8_t depth;		/* 0: on the root bus */
+	uint8_t root;		/* that bus's number */
 	uint16_t number;	/* of its hot-plug slot in pci/eject.c, 0: none */
 };
+
+/* A root bus: a host bridge with what is behind it. */
+struct acpi_host {
+	/* The last number is the highest in use or held for hot-plug. Linux
+	 * looks for forgotten host bridges on every bus that MCFG offers and it
+	 * has not found: two exits for each of 32 slots. */
+	uint8_t first_bus, last_bus;
+	uint16_t node;			/* ACPI_NODE_NONE: no NUMA node */
+	uint64_t mmio32_base, mmio32_size;
+	uint64_t mmio64_base, mmio64_size;
+	uint32_t pio_base, pio_size;
+};
+#define ACPI_NODE_NONE 0xffff
 
 struct acpi_info {
 	const struct x86_topology *topo;
 	uint32_t cpus;
 	uint64_t ecam_base;
-	/* Highest bus number in use or held for hot-plug. Linux looks for
-	 * forgotten host bridges on every bus that MCFG offers and it has not
-	 * found: two exits for each of 32 slots. */
-	uint8_t buses;
-	uint64_t mmio32_base, mmio32_size;
-	uint64_t mmio64_base, mmio64_size;
-	uint32_t pio_base, pio_size;
 	uint16_t pm_base;
 	uint8_t sci_irq;
 	uint32_t pci_gsi_base;
@@ -95,6 +102,8 @@ struct acpi_info {
 	bool pvpanic, rtc;
 	bool no_pic;		/* split irqchip: no 8259s */
 	uint64_t ram_low, ram_high;	/* bytes, for SRAT later */
+	const struct acpi_host *hosts;		/* pcie.0 first; borrowed */
+	size_t host_count;
 	/* Parents before their children, in the order of a walk; borrowed. */
 	const struct acpi_bridge *bridges;
 	size_t bridge_count;
