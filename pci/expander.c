@@ -48,6 +48,9 @@ static int check(const struct expander *x, struct err *e)
 	if (!x->bus_nr)
 		return err_set(e, -EINVAL, "%s: a pxb-pcie needs bus_nr=, the number of its bus; "
 			       "128 leaves half of all numbers to pcie.0", p->dev.path);
+	if (x->numa_node != PCI_NUMA_NONE && x->numa_node >= p->dev.vm->numa_nodes)
+		return err_set(e, -ENOENT, "%s: numa_node=%u: there is no such NUMA node; add "
+			       "-numa node,nodeid=%u", p->dev.path, x->numa_node, x->numa_node);
 	while ((b = pci_root_bus_next(p->bus->root, b)))
 		if (b->number == x->bus_nr)
 			return err_set(e, -EEXIST, "%s: bus_nr=%u is the number of '%s' already; "

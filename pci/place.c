@@ -25,7 +25,7 @@
 
 #define BUSES_MAX 256	/* bus numbers are bytes */
 
-static int no_port(const struct pci_dev *p, struct err *e)
+static int no_port(const struct pci_dev *p, const struct pci_bus *b, struct err *e)
 {
 	struct pci_root *r = p->dev.vm->pci;
 	char text[256];
@@ -33,7 +33,7 @@ static int no_port(const struct pci_dev *p, struct err *e)
 	if (!pci_port_next(r, NULL))
 		return err_set(e, -ENODEV, "Bus '%s' does not support hotplugging, and there "
 			       "is no root port for %s; reserve some at the start with -device "
-			       "pcie-root-port", r->bus0->name, p->dev.path);
+			       "pcie-root-port", b->name, p->dev.path);
 	return err_set(e, -ENOSPC, "%s: no free root port: %s; reserve more at the start with "
 		       "-device pcie-root-port", p->dev.path,
 		       pci_ports_text(r, text, sizeof(text)));
@@ -43,7 +43,7 @@ static int no_port(const struct pci_dev *p, struct err *e)
 static int find_hot_bus(struct pci_dev *p, struct pci_bus **out, struct err *e)
 {
 	*out = pci_port_free(p->dev.vm->pci);
-	return *out ? 0 : no_port(p, e);
+	return *out ? 0 : no_port(p, p->dev.vm->pci->bus0, e);
 }
 
 static int check_hot(const struct pci_dev *p, const struct pci_bus *b, int devfn, struct err *e)
@@ -52,6 +52,8 @@ static int check_hot(const struct pci_dev *p, const struct pci_bus *b, int devfn
 
 	if (!p->dev.hotplugged)
 		return 0;
+	if (!b->hotplug && !pci_port_next(b->root, NULL))
+		return no_port(p, b, e);
 	if (!b->hotplug)
 		return err_set(e, -EINVAL, "Bus '%s' does not support hotplugging; %s: use bus= "
 			       "with a pcie-root-port: %s", b->name, p->dev.path,

@@ -224,6 +224,26 @@ Test(hotplug, test_plug_where_it_cannot_be_is_refused)
 	cr_expect_eq(slot_status(), 0);
 }
 
+Test(hotplug, test_plug_without_any_port_says_what_to_reserve)
+{
+	pci_rig_end(r);
+	r = pci_rig();
+	plug_refused("'id': 'x', 'bus': 'pcie.0'",
+		     "Bus 'pcie.0' does not support hotplugging, and there is no root port for x; "
+		     "reserve some at the start with -device pcie-root-port");
+}
+
+Test(hotplug, test_plug_takes_defaults_from_the_command_line)
+{
+	r->vm->desc = json_pack("{s:[{s:s}, {s:s, s:s, s:s}]}", "globals", "tpci.mem32", "8192",
+				"driver", "tpci", "property", "msix", "value", "3");
+	plug("'id': 'a', 'bus': 'rp', 'mem32': 4096");
+	cr_expect_eq(msix_vectors((struct pci_dev *)dev_find(r->vm, "a")), 3);
+	cr_expect_eq(((struct tpci *)dev_find(r->vm, "a"))->mem32, 4096);
+	plug("'id': 'b', 'bus': 'rq'");
+	cr_expect_eq(((struct tpci *)dev_find(r->vm, "b"))->mem32, 8192);
+}
+
 Test(hotplug, test_multifunction_slot_shows_when_function_0_comes)
 {
 	plug("'id': 'b', 'bus': 'rp', 'addr': '0.1'");

@@ -277,6 +277,38 @@ Test(acpi, other_tables_survive_iasl)
 	gmem_destroy(v.gm);
 }
 
+Test(acpi, numa_tables_survive_iasl_and_say_what_is_where)
+{
+	static const struct acpi_memory memory[] = {
+		{ 0, 0, 2 * GIB }, { 1, 2 * GIB, GIB }, { 1, 4 * GIB, GIB },
+	};
+	static const uint8_t distance[] = { 10, 30, 30, 10 };
+	uint8_t cpu_node[255] = { 0 };
+	struct env v;
+	char *text;
+
+	env_open(&v, 255);
+	build(&v);
+	cr_expect_null(table(&v, "SRAT"));
+	cr_expect_null(table(&v, "SLIT"));
+	v.topo = (struct x86_topology){ 255, 2, 1, 128, 1 };
+	cpu_node[254] = 1;
+	v.a.nodes = 2;
+	v.a.cpu_node = cpu_node;
+	v.a.distance = distance;
+	v.a.memory = memory;
+	v.a.memory_count = ARRAY_LEN(memory);
+	build(&v);
+	text = round_trip(&v, "SRAT");
+	cr_expect(strstr(text, "Base Address : 0000000100000000"), "%s", text);
+	cr_expect(strstr(text, "Address Length : 0000000040000000"), "%s", text);
+	free(text);
+	free(round_trip(&v, "SLIT"));
+	cr_expect_arr_eq(table(&v, "SLIT") + 44, distance, 4);
+	cr_expect_eq(sum(table(&v, "SRAT"), get_le32(table(&v, "SRAT") + 4)), 0);
+	gmem_destroy(v.gm);
+}
+
 Test(acpi, fadt_says_what_is_there)
 {
 	struct env v;

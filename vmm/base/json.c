@@ -68,6 +68,16 @@ static int put_nested(json_t *o, char *key, const char *val)
 	return 0;
 }
 
+static int put_joined(json_t *o, const char *key, const char *val)
+{
+	const char *before = json_str(o, key, NULL);
+	char *all = before ? xasprintf("%s,%s", before, val) : xstrdup(val);
+	int r = json_object_set_new(o, key, json_string(all)) ? -EINVAL : 0;
+
+	free(all);
+	return r;
+}
+
 /* One "key=value", "key" or implied first value. */
 static int put_word(json_t *o, char *word, const char *implied, int nest,
 		    const char *what, struct err *e)
@@ -87,8 +97,10 @@ static int put_word(json_t *o, char *word, const char *implied, int nest,
 	if (!*key)
 		return err_set(e, -EINVAL, "%s: '=%s' has no name before the '='", what, val);
 	full = xstrdup(key);
-	if (nest)
+	if (nest == JSON_NEST)
 		r = put_nested(o, key, val);
+	else if (nest == JSON_JOIN)
+		r = put_joined(o, key, val);
 	else
 		r = json_object_set_new(o, key, json_string(val)) ? -EINVAL : 0;
 	if (r)

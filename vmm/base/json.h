@@ -13,9 +13,12 @@
  * "drive":"d0","file":{"driver":"raw"}}. @implied names the key of a first
  * word without '=' (NULL: none allowed); later words without '=' are
  * booleans ("on"; "noX" is not special). ",," is a literal comma. A text that
- * starts with '{' is parsed as JSON instead. @nest: dots make objects (as for
- * -blockdev). Returns a new object or NULL with @e set.
+ * starts with '{' is parsed as JSON instead. Of a name that comes twice the last
+ * value counts. @nest: JSON_NEST, dots make objects (as for -blockdev); JSON_JOIN,
+ * values of a name that comes twice are joined by commas (cpus= of -numa).
+ * Returns a new object or NULL with @e set.
  */
+enum { JSON_FLAT, JSON_NEST, JSON_JOIN };
 json_t *json_from_keyval(const char *text, const char *implied, int nest,
 			 const char *what, struct err *e);
 

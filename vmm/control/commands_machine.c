@@ -317,7 +317,7 @@ static const struct qmp_member cpu_model_info[] = {
 };
 static const struct qmp_member cpu_expansion[] = { { "model", "CpuModelInfo" }, { 0 } };
 static const struct qmp_member cpu_place[] = {
-	{ "*socket-id", "int" }, { "*die-id", "int" }, { "*core-id", "int" },
+	{ "*node-id", "int" }, { "*socket-id", "int" }, { "*die-id", "int" }, { "*core-id", "int" },
 	{ "*thread-id", "int" }, { 0 }
 };
 static const struct qmp_member cpu_fast[] = {

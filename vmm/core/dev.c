@@ -301,12 +301,22 @@ static int type_of(struct vm *vm, const json_t *args, const struct dev_type **t,
 	return 0;
 }
 
+static int create_with_globals(struct vm *vm, const struct dev_type *t, const json_t *args,
+			       bool hot, struct dev **out, struct err *e)
+{
+	json_t *full = dev_args_with_globals(vm, args);
+	int r = create(vm, t, full, hot, out, e);
+
+	json_decref(full);
+	return r;
+}
+
 int dev_create(struct vm *vm, const json_t *args, struct dev **out, struct err *e)
 {
 	const struct dev_type *t;
 	int r = type_of(vm, args, &t, e);
 
-	return r ? r : dev_create_type(vm, t, args, out, e);
+	return r ? r : create_with_globals(vm, t, args, false, out, e);
 }
 
 int dev_plug(struct vm *vm, const json_t *args, struct dev **out, struct err *e)
@@ -319,7 +329,7 @@ int dev_plug(struct vm *vm, const json_t *args, struct dev **out, struct err *e)
 	if ((t->flags & DEV_NO_HOTPLUG) || !dev_type_plug(t))
 		return err_set(e, -EINVAL, "Device '%s' does not support hotplugging; add it "
 			       "before the VM starts", t->name);
-	r = create(vm, t, args, true, out, e);
+	r = create_with_globals(vm, t, args, true, out, e);
 	/* Nothing has run since the machine was set up: set it up again. */
 	if (r == 0 && atomic_load(&vm->state) == VM_PRELAUNCH)
 		vm->booted = false;

@@ -168,10 +168,13 @@ const struct dev_type *dev_type_find(const struct dev_type *const *list, const c
 void dev_type_tables(const struct dev_type *t, const struct prop **tables);
 
 /*
- * Build the device that @args describes ({"driver": ..., "id": ..., props}) and
- * add it to @vm. Errors name driver, property, value. Main loop.
+ * Build the device that @args describes ({"driver": ..., "id": ..., props}), with
+ * the VM's -global defaults for what it leaves out, and add it to @vm. Errors
+ * name driver, property, value. Main loop.
  */
 int dev_create(struct vm *vm, const json_t *args, struct dev **out, struct err *e);
+/* dev_global.c, for dev.c: @args and these defaults, a new object. */
+json_t *dev_args_with_globals(const struct vm *vm, const json_t *args);
 /* The same for a machine's own parts: any type, also DEV_BUILTIN ones. */
 int dev_create_type(struct vm *vm, const struct dev_type *t, const json_t *args,
 		    struct dev **out, struct err *e);

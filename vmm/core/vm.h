@@ -119,6 +119,8 @@ struct vm {
 
 	struct vcpu **vcpu;		/* vcpu_count entries, see vcpu_create() */
 	uint32_t vcpu_count;
+	uint32_t numa_nodes;		/* 0: no -numa */
+	const uint8_t *cpu_node;	/* by vCPU; the machine's */
 
 	struct dev *devs;		/* creation order; main loop */
 	struct vm_object *objects;	/* creation order; main loop */

@@ -143,37 +143,6 @@ static void expand_images(struct built *b)
 
 /* ---- devices ---- */
 
-/* -global DRIVER.PROP=VALUE or driver=,property=,value=: a default for what the
- * device itself leaves out. */
-static void apply_global(json_t *args, const char *driver, const char *name, json_t *val)
-{
-	if (strcmp(driver, json_str(args, "driver", "")) == 0 && !json_object_get(args, name))
-		json_object_set(args, name, val);
-}
-
-static void apply_globals(struct built *b, json_t *args)
-{
-	json_t *globals = json_object_get(b->desc, "globals"), *g, *val;
-	const char *key, *dot;
-	char driver[64];
-	size_t i;
-
-	json_array_foreach(globals, i, g) {
-		if (json_object_get(g, "property")) {
-			apply_global(args, json_str(g, "driver", ""), json_str(g, "property", ""),
-				     json_object_get(g, "value"));
-			continue;
-		}
-		json_object_foreach(g, key, val) {
-			dot = strchr(key, '.');
-			if (!dot || dot - key >= (ptrdiff_t)sizeof(driver))
-				continue;
-			snprintf(driver, sizeof(driver), "%.*s", (int)(dot - key), key);
-			apply_global(args, driver, dot + 1, val);
-		}
-	}
-}
-
 /*
  * desc.console is the path of the console that everybody can attach to. It goes
  * on the first chardev of a serial port or virtio console; *@id becomes the id
@@ -219,7 +188,6 @@ static int add_device(struct built *b, const json_t *args, struct err *e)
 	if (!json_str(args, "driver", NULL))
 		return err_set(e, -EINVAL, "-device needs a driver; see -device help");
 	full = json_deep_copy(args);
-	apply_globals(b, full);
 	r = put_virtconsole(b, full, e);
 	if (r == 0)
 		r = dev_create(b->vm, full, NULL, e);

@@ -22,6 +22,8 @@
 #include "vmm/core/vcpu.h"
 #include "vmm/core/vm.h"
 #include "vmm/run/machine.h"
+#include "vmm/run/numa.h"
+#include "vmm/run/machine_q35_ram.h"
 
 #define SERIAL_PORTS	4
 #define MMIO64_ALIGN	(32 * GIB)	/* as QEMU's q35: leaves room above RAM */
@@ -33,7 +35,8 @@ struct machine {
 	struct accel_opts accel;
 	struct x86_topology topo;
 	struct x86_cpu_model *cpu;
-	uint64_t ram, ram_low, ram_high;	/* bytes */
+	struct numa numa;
+	struct ram ram;
 	uint64_t tables;			/* guest address of the ACPI area */
 	struct pci_windows win;
 	struct dev *lpc, *rtc;
@@ -42,7 +45,6 @@ struct machine {
 
 static const struct prop *const machine_tables[] = { machine_props, NULL };
 static const struct prop *const smp_tables[] = { smp_props, NULL };
-static const struct prop *const mem_tables[] = { mem_props, NULL };
 static const struct prop *const accel_tables[] = { accel_props, NULL };
 
 
@@ -112,90 +114,29 @@ static int read_smp(struct machine *m, struct err *e)
 	return x86_topology_complete(&m->topo, m->vm->kvm->vcpus_max, e);
 }
 
-/* The object stays until the VM goes: its memory is the guest's. */
-static const struct mem_backend *find_backend(struct vm *vm, const char *id)
-{
-	struct vm_object *o = vm_object_find(vm, id);
-
-	if (!o || o->type->props != mem_backend_props)
-		return NULL;
-	o->users++;
-	return o->obj;
-}
-
-static int read_memory(struct machine *m, struct gmem_backing *how, const char **id,
-		       struct err *e)
-{
-	json_t *args = json_object_get(m->desc, "memory");
-	const struct mem_backend *b = NULL;
-	struct mem_opts o = { 0 };
-	int r;
-
-	prop_defaults(mem_tables, &o);
-	r = prop_apply(mem_tables, &o, args, NULL, "-m", e);
-	if (r)
-		return r;
-	if (o.size % (2 * MIB))
-		return err_set(e, -EINVAL, "-m %llu: must be a multiple of 2 MiB",
-			       (unsigned long long)o.size);
-	*id = "ram";
-	*how = (struct gmem_backing){ .dump = m->opts.dump_guest_core,
-				      .merge = m->opts.mem_merge };
-	m->ram = o.size;
-	if (!m->opts.memory_backend)
-		return 0;
-	b = find_backend(m->vm, m->opts.memory_backend);
-	if (!b)
-		return err_set(e, -ENOENT, "-machine memory-backend=%s: no such object; add "
-			       "-object memory-backend-ram,id=%s,size=…",
-			       m->opts.memory_backend, m->opts.memory_backend);
-	if (json_object_get(args, "size") && b->size != o.size)
-		return err_set(e, -EINVAL, "-m %llu and memory backend '%s' of %llu bytes differ; "
-			       "make them equal or leave -m out", (unsigned long long)o.size,
-			       b->id, (unsigned long long)b->size);
-	*id = b->id;
-	*how = (struct gmem_backing){ .hugepages = b->hugetlb, .hugepage_size = b->hugetlb_size,
-				      .prealloc = b->prealloc, .merge = b->merge,
-				      .share = b->share || strcmp(b->kind, "memory-backend-ram"),
-				      .dump = b->dump && m->opts.dump_guest_core, .path = b->path };
-	m->ram = b->size;
-	return 0;
-}
-
 static int create_memory(struct machine *m, struct err *e)
 {
-	struct gmem *gm = m->vm->mem;
-	struct gmem_backing how;
-	const char *id;
-	uint8_t *host;
-	int fd, r;
+	int r = numa_read(&m->numa, m->desc, m->topo.cpus, e);
 
-	r = read_memory(m, &how, &id, e);
+	if (r == 0)
+		r = ram_create(&m->ram, m->vm, &m->opts, &m->numa, e);
 	if (r)
 		return r;
-	m->ram_low = MIN(m->ram, X86_RAM_LOW_MAX);
-	m->ram_high = m->ram - m->ram_low;
-	m->tables = m->ram_low - X86_TABLES_SIZE;
-	r = gmem_alloc(gm, id, m->ram, &how, &fd, &host, e);
-	if (r == 0)
-		r = gmem_add_region(gm, 0, m->ram_low, host, fd, 0, false, e);
-	if (r == 0 && m->ram_high)
-		r = gmem_add_region(gm, X86_RAM_HIGH_BASE, m->ram_high, host + m->ram_low,
-				    fd, m->ram_low, false, e);
-	if (r == 0)
-		r = kvm_map_memory(m->vm->kvm, gm, e);
-	return r;
+	m->tables = m->ram.low - X86_TABLES_SIZE;
+	m->vm->numa_nodes = m->numa.nodes;
+	m->vm->cpu_node = m->numa.cpu_node;
+	return kvm_map_memory(m->vm->kvm, m->vm->mem, e);
 }
 
 /* The 64-bit window: above RAM, inside what the CPU can address. */
 static int choose_windows(struct machine *m, struct err *e)
 {
 	uint64_t top = 1ull << x86_phys_bits(m->vm);
-	uint64_t base = align_up(X86_RAM_HIGH_BASE + m->ram_high, MMIO64_ALIGN);
+	uint64_t base = align_up(X86_RAM_HIGH_BASE + m->ram.high, MMIO64_ALIGN);
 
-	if (X86_RAM_HIGH_BASE + m->ram_high > top)
+	if (X86_RAM_HIGH_BASE + m->ram.high > top)
 		return err_set(e, -EINVAL, "-m %llu: the CPU addresses %u bits; use less memory",
-			       (unsigned long long)m->ram, x86_phys_bits(m->vm));
+			       (unsigned long long)m->ram.bytes, x86_phys_bits(m->vm));
 	m->win = (struct pci_windows){
 		.ecam_base = X86_ECAM_BASE, .buses = 255,
 		.mmio32_base = X86_MMIO32_BASE,
@@ -280,10 +221,10 @@ static void describe_memory(const struct machine *m, struct boot_info *b)
 	add_range(b, X86_EBDA_BASE, 0xa0000, E820_RESERVED);
 	add_range(b, X86_BIOS_LOW_BASE, X86_BIOS_LOW_END, E820_RESERVED);
 	add_range(b, X86_BIOS_LOW_END, m->tables, E820_RAM);
-	add_range(b, m->tables, m->ram_low, E820_ACPI);
+	add_range(b, m->tables, m->ram.low, E820_ACPI);
 	add_range(b, X86_ECAM_BASE, X86_ECAM_BASE + X86_ECAM_SIZE, E820_RESERVED);
-	add_range(b, X86_RAM_HIGH_BASE, X86_RAM_HIGH_BASE + m->ram_high, E820_RAM);
-	b->ram_low_end = m->ram_low;
+	add_range(b, X86_RAM_HIGH_BASE, X86_RAM_HIGH_BASE + m->ram.high, E820_RAM);
+	b->ram_low_end = m->ram.low;
 	b->tables_base = m->tables;
 }
 
@@ -381,12 +322,14 @@ static int write_tables(struct machine *m, uint64_t *rsdp, struct err *e)
 		 * keyboard a guest that probes for one waits for answers. */
 		.i8042 = false, .rtc = true,
 		.no_pic = m->opts.irqchip == MACHINE_IRQCHIP_SPLIT,
-		.ram_low = m->ram_low, .ram_high = m->ram_high,
+		.nodes = m->numa.nodes, .cpu_node = m->numa.cpu_node,
+		.distance = m->numa.distance,
+		.memory = m->ram.range, .memory_count = m->ram.ranges,
 	};
 	struct acpi_host *hosts;
 	struct smbios_info s = {
 		.uuid = vm->has_uuid ? vm->uuid : NULL, .name = vm->name,
-		.ram_bytes = m->ram, .topo = &m->topo,
+		.ram_bytes = m->ram.bytes, .topo = &m->topo,
 		.overrides = json_object_get(m->desc, "smbios"),
 	};
 	uint64_t used;
@@ -514,6 +457,7 @@ void machine_free(struct machine *m)
 		return;
 	prop_free(machine_tables, &m->opts);
 	prop_free(accel_tables, &m->accel);
+	numa_free(&m->numa);
 	x86_cpu_free(m->cpu);
 	free(m);
 }

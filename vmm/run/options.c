@@ -32,7 +32,7 @@ struct opt {
 	enum opt_kind kind;
 	const char *key;	/* in the description */
 	const char *implied;	/* name of a first bare value */
-	bool nest;		/* dots make objects */
+	int nest;		/* see json_from_keyval() */
 	const char *arg;	/* as --help shows it */
 	const char *help;
 	int action;
@@ -52,6 +52,9 @@ static const struct opt opts[] = {
 	  "guest memory (default 512M; bare number: MiB)", 0 },
 	{ "object", OPT_LIST, "objects", "qom-type", 0, "TYPE,id=ID[,k=v...]",
 	  "iothread, memory-backend-ram|memfd|file, fault", 0 },
+	{ "numa", OPT_LIST, "numas", "type", JSON_JOIN,
+	  "node,nodeid=N,cpus=A-B,memdev=ID | dist,src=N,dst=N,val=D",
+	  "a NUMA node, a distance between two", 0 },
 	{ "name", OPT_OBJECT, "name", "guest", 0, "NAME[,debug-threads=on|off]",
 	  "the guest's name", 0 },
 	{ "uuid", OPT_TEXT, "uuid", NULL, 0, "UUID", "the guest's UUID, as SMBIOS shows it", 0 },
@@ -129,7 +132,7 @@ static const char *const qemu_only[] = {
 	"only-migratable",
 	"tpmdev", "audiodev", "audio", "fsdev", "virtfs", "parallel", "gdb", "s",
 	"icount", "watchdog-action", "chroot", "fw_cfg", "dtb",
-	"writeconfig", "numa", "mem-path", "mem-prealloc", "option-rom", "semihosting",
+	"writeconfig", "mem-path", "mem-prealloc", "option-rom", "semihosting",
 	"k", "full-screen", "win2k-hack", "trace", "plugin", "qtest",
 	"action", "qmp-pretty", "singlestep", "preconfig", "enable-fips", "L",
 	"curses", "sdl", "no-fd-bootchk", "mtdblock", "sd", "g", "alt-grab", "rotate",

@@ -4,7 +4,7 @@
  * Spec:    ACPI 6.4 ch. 5 (tables); PCI Firmware 3.2 s4.1.2 (MCFG); Microsoft
  *          "Windows ACPI Emulated Devices Table" (WAET).
  * Threads: main loop.
- * Missing: SRAT, SLIT, HMAT, processor objects (the MADT describes the CPUs),
+ * Missing: HMAT, processor objects (the MADT describes the CPUs),
  *          an RSDT for ACPI 1.0 systems.
  */
 #include "vmm/arch/x86/acpi.h"
@@ -299,7 +299,7 @@ int acpi_build(struct gmem *gm, const struct acpi_info *a, uint64_t base,
 	struct acpi_area area = {
 		.host = gmem_ptr(gm, gpa(base), space, true), .base = base, .size = space,
 	};
-	uint64_t dsdt = 0, facs, xsdt, tables[5];
+	uint64_t dsdt = 0, facs, xsdt, tables[7];
 	size_t n = 4;
 
 	if (!area.host)
@@ -314,6 +314,10 @@ int acpi_build(struct gmem *gm, const struct acpi_info *a, uint64_t base,
 	tables[4] = acpi_ssdt_new(&area, a);
 	if (tables[4])
 		n++;
+	if (a->nodes) {
+		tables[n++] = acpi_srat_new(&area, a);
+		tables[n++] = acpi_slit_new(&area, a);
+	}
 	xsdt = xsdt_new(&area, tables, n);
 	if (area.full)
 		return err_set(e, -ENOSPC, "the ACPI tables do not fit into %llu bytes",

@@ -32,6 +32,10 @@ uint8_t acpi_checksum(const uint8_t *p, size_t len);
 /* acpi_dsdt.c: the compiled DSDT with this machine's values. */
 uint8_t *acpi_dsdt_new(struct acpi_area *area, const struct acpi_info *a, uint64_t *at);
 
+/* acpi_numa.c */
+uint64_t acpi_srat_new(struct acpi_area *area, const struct acpi_info *a);
+uint64_t acpi_slit_new(struct acpi_area *area, const struct acpi_info *a);
+
 /* acpi_ssdt.c: objects of hot-plug slots; 0 when there is none. */
 uint64_t acpi_ssdt_new(struct acpi_area *area, const struct acpi_info *a);
 

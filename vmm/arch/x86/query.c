@@ -148,10 +148,14 @@ json_t *arch_cpu_place(const struct vm *vm, uint32_t index)
 	uint32_t thread = index % t->threads, core = index / t->threads;
 	uint32_t die = core / t->cores, socket = die / t->dies;
 
-	return json_pack("{s:I,s:I,s:I,s:I}", "socket-id", (json_int_t)socket,
-			 "die-id", (json_int_t)(die % t->dies),
-			 "core-id", (json_int_t)(core % t->cores),
-			 "thread-id", (json_int_t)thread);
+	json_t *o = json_pack("{s:I,s:I,s:I,s:I}", "socket-id", (json_int_t)socket,
+			      "die-id", (json_int_t)(die % t->dies),
+			      "core-id", (json_int_t)(core % t->cores),
+			      "thread-id", (json_int_t)thread);
+
+	if (vm->numa_nodes)
+		json_object_set_new(o, "node-id", json_integer(vm->cpu_node[index]));
+	return o;
 }
 
 /* ---- interrupts ---- */

@@ -77,6 +77,11 @@ struct acpi_bridge {
 	uint16_t number;	/* of its hot-plug slot in pci/eject.c, 0: none */
 };
 
+struct acpi_memory {
+	uint32_t node;
+	uint64_t base, size;
+};
+
 /* A root bus: a host bridge with what is behind it. */
 struct acpi_host {
 	/* The last number is the highest in use or held for hot-plug. Linux
@@ -101,7 +106,11 @@ struct acpi_info {
 	bool i8042;		/* a controller with keyboard and mouse */
 	bool pvpanic, rtc;
 	bool no_pic;		/* split irqchip: no 8259s */
-	uint64_t ram_low, ram_high;	/* bytes, for SRAT later */
+	uint32_t nodes;		/* 0: no SRAT and SLIT */
+	const uint8_t *cpu_node;		/* cpus entries */
+	const uint8_t *distance;		/* nodes x nodes */
+	const struct acpi_memory *memory;
+	size_t memory_count;
 	const struct acpi_host *hosts;		/* pcie.0 first; borrowed */
 	size_t host_count;
 	/* Parents before their children, in the order of a walk; borrowed. */
