@@ -63,12 +63,14 @@ echo "$OUTPUT"
 point "$cycles times, with I/O on the other disk"
 guest_send "(while :; do dd if=/dev/vda of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null; done) & echo \$! >/tmp/load"
 guest_wait "@@ $guest_seq 0"
-# descriptors of roost, in FDS, its threads in THREADS, its own memory (without
-# the guest's, which is shared) in MEMORY, KiB
+# descriptors of roost, in FDS, its threads in THREADS, in MEMORY its own memory in
+# KiB: what is mapped in pieces smaller than the guest's
 resources() {
 	local fd=("/proc/$guest_pid/fd"/*) task=("/proc/$guest_pid/task"/*)
 	FDS=${#fd[@]} THREADS=${#task[@]}
-	MEMORY=$(awk '/^RssAnon/ { print $2 }' "/proc/$guest_pid/status")
+	MEMORY=$(awk '/^Size:/ { size = $2 }
+		/^Anonymous:/ && size < 256 * 1024 { sum += $2 }
+		END { print sum }' "/proc/$guest_pid/smaps")
 }
 for ((i = 0; i < cycles; i++)); do
 	plug d1
