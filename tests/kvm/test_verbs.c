@@ -439,6 +439,56 @@ Test(verbs, test_folder_that_is_a_link_is_refused)
 	cr_expect_eq(sh("[ -d $T/elsewhere ]"), 0, "and not followed");
 }
 
+/* ---- stored configuration ---- */
+
+Test(verbs, test_attach_config_changes_the_file_alone)
+{
+	cr_assert_eq(sh("truncate -s 1M $T/d.raw && $R run " GUEST "-name web -dump-config "
+			">$T/web.json && chmod 640 $T/web.json"), 0, "%s", out);
+	cr_assert_eq(sh("$R attach $T/web.json virtio-blk $T/d.raw --config"), 0, "%s", out);
+	cr_expect(says("web.json: virtio-blk added as disk1\n"), "%s", out);
+	cr_assert_eq(sh("$R attach $T/web.json virtio-rng-pci,id=dice --config"), 0, "%s", out);
+	cr_assert_eq(sh("cp $T/web.json $T/both.json; $R -readconfig $T/web.json -dump-config | "
+			"cmp - $T/web.json && stat -c %%a $T/web.json && ls $T"), 0, "%s", out);
+	cr_expect(says("640\n"), "the mode stays: %s", out);
+	cr_expect_not(says("web.json."), "nothing is left behind: %s", out);
+	cr_expect_eq(sh("grep -c '\"node-disk1\"\\|\"dice\"' $T/both.json"), 0);
+	cr_expect_str_eq(out, "3\n");
+	cr_expect_eq(sh("$R attach $T/web.json virtio-blk,id=disk1 $T/d.raw --config"), 1);
+	cr_expect(says("web.json has a 'disk1' already; choose another id="), "%s", out);
+	cr_assert_eq(sh("$R detach $T/web.json disk1 --config"), 0, "%s", out);
+	cr_expect_eq(sh("grep -c 'disk1\\|d.raw' $T/web.json"), 1);
+	cr_expect_eq(sh("$R detach $T/web.json disk1 --config"), 1);
+	cr_expect(says("web.json has no device 'disk1'"), "%s", out);
+	cr_expect_eq(sh("$R attach $T/web.json virtio-rng-pci --live --config"), 2, "%s", out);
+	cr_expect_eq(sh("$R attach $T/none.json virtio-rng-pci --config"), 1, "%s", out);
+	cr_expect_eq(sh("echo '[1]' >$T/x.json; $R attach $T/x.json virtio-rng-pci --config"), 1);
+	cr_expect(says("a stored configuration is what -dump-config prints"), "%s", out);
+}
+
+Test(verbs, test_attach_live_and_config_change_both)
+{
+	no_kvm_skips();
+	cr_assert_eq(sh("$R run " GUEST "-name web -serial file:$T/web.txt -dump-config "
+			">$T/web.json"), 0, "%s", out);
+	start("db", "");
+	cr_assert_eq(sh("$R run -readconfig $T/web.json -daemonize"), 0, "%s", out);
+	cr_assert_eq(sh("$R attach web virtio-rng-pci --live --config"), 0, "%s", out);
+	cr_expect(says("web: virtio-rng-pci attached as virtio-rng-pci1 on port"), "%s", out);
+	cr_expect(says("web.json: virtio-rng-pci added as virtio-rng-pci1\n"), "%s", out);
+	cr_expect_eq(sh("$R topology web | grep virtio-rng-pci1 && grep virtio-rng-pci1 $T/web.json"),
+		     0, "%s", out);
+	cr_assert_eq(sh("$R attach web virtio-rng-pci --config"), 0, "%s", out);
+	cr_expect_eq(sh("$R topology web | grep virtio-rng-pci2"), 1);
+	cr_expect_eq(sh("cp $T/web.json $T/before.json; $R attach web virtio-rng-pci,max-bytes=x "
+			"--live --config"), 1);
+	cr_expect_eq(sh("cmp $T/web.json $T/before.json"), 0, "what failed live is not stored");
+	cr_expect_eq(sh("$R attach db virtio-rng-pci --config"), 1);
+	cr_expect(says("db was started without -readconfig, so it has no stored configuration"),
+		  "%s", out);
+	cr_expect_eq(sh("$R attach none virtio-rng-pci --config"), 3, "%s", out);
+}
+
 Test(verbs, test_folder_of_another_user_is_refused)
 {
 	if (geteuid() != 0)

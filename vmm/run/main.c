@@ -34,6 +34,7 @@
 #include "vmm/run/machine.h"
 #include "vmm/run/options.h"
 #include "vmm/run/runtime.h"
+#include "vmm/run/stored.h"
 #include "vmm/run/verb.h"
 
 struct program {
@@ -464,6 +465,7 @@ static int act(json_t *desc, enum options_action action, bool run_written)
 		printf("roost %s\n", ROOST_VERSION);
 		return EXIT_SUCCESS;
 	case OPTIONS_DUMP:
+		json_object_del(desc, STORED_PATH);
 		json_dumpf(desc, stdout, JSON_INDENT(2));
 		printf("\n");
 		return EXIT_SUCCESS;

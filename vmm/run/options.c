@@ -15,6 +15,7 @@
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/run/ignored.h"
+#include "vmm/run/stored.h"
 
 enum opt_kind {
 	OPT_FLAG,	/* no argument: key = true */
@@ -243,6 +244,16 @@ static void merge(json_t *desc, const char *key, json_t *val)
 	}
 }
 
+/* Where `roost attach --config` finds it: the last one counts. */
+static void note_file(json_t *desc, const char *path)
+{
+	char *whole = realpath(path, NULL);
+
+	if (whole)
+		json_put_str(desc, STORED_PATH, whole);
+	free(whole);
+}
+
 /* As if the options that @path holds stood here. */
 static int read_config(json_t *desc, const char *path, struct err *e)
 {
@@ -274,6 +285,8 @@ static int read_config(json_t *desc, const char *path, struct err *e)
 		merge(desc, key, val);
 	}
 	json_decref(o);
+	if (r == 0)
+		note_file(desc, path);
 	return r;
 }
 

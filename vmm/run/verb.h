@@ -37,6 +37,7 @@ struct verb_opts {
 	bool follow;
 	bool read_only;
 	bool take;
+	bool live, config;	/* of attach, detach */
 	uint32_t timeout;	/* seconds */
 	char *text;		/* one option with a word, named by the verb */
 };

@@ -28,6 +28,24 @@ static const struct prop console_opts[] = {
 	PROP_END
 };
 
+#define LIVE_OR_CONFIG							\
+	PROP_BOOL(struct verb_opts, live, "live", 0,			\
+		  "change the running VM (the default)"),		\
+	PROP_BOOL(struct verb_opts, config, "config", 0,		\
+		  "change its stored configuration, for the next start")
+
+static const struct prop attach_opts[] = {
+	LIVE_OR_CONFIG,
+	PROP_END
+};
+
+static const struct prop detach_opts[] = {
+	LIVE_OR_CONFIG,
+	PROP_U32(struct verb_opts, timeout, "timeout", 0, 86400, 60,
+		 "how long the guest may take to let go of it", .unit = "s"),
+	PROP_END
+};
+
 const struct verb verbs[] = {
 	{ "run", "[OPTIONS] [IMAGE...]", 0, -1, NULL, NULL, "start a virtual machine",
 	  "`run` may be left out before an option or an image that exists. Without -machine\n"
@@ -36,12 +54,15 @@ const struct verb verbs[] = {
 	  "The VM is called as -name says, or after its first image.", true },
 	{ "ps", "", 0, 0, verb_json_opts, verb_ps, "list the running VMs", NULL },
 	{ "disks", "NAME", 1, 1, verb_json_opts, verb_disks, "list a VM's disks", NULL },
-	{ "attach", "NAME DEVICE[,k=v...] [IMAGE]", 2, 3, NULL, verb_attach,
+	{ "attach", "NAME DEVICE[,k=v...] [IMAGE]", 2, 3, attach_opts, verb_attach,
 	  "plug a device into a running VM",
-	  "With IMAGE, a raw disk image, the device is a disk on it. A free root port is\n"
-	  "taken unless bus= names one." },
-	{ "detach", "NAME ID", 2, 2, verb_stop_opts, verb_detach,
-	  "unplug a device from a running VM", NULL },
+	  "With IMAGE, a disk image, the device is a disk on it. A free root port is taken\n"
+	  "unless bus= names one. With --config the device is added to the file that the VM\n"
+	  "was started from with -readconfig, instead or, with --live as well, also; NAME\n"
+	  "may be that file (a path with a slash, or ending in .json)." },
+	{ "detach", "NAME ID", 2, 2, detach_opts, verb_detach,
+	  "unplug a device from a running VM",
+	  "With --config it is taken out of the file that the VM was started from." },
 	{ "topology", "NAME", 1, 1, verb_json_opts, verb_topology,
 	  "draw a VM's PCI tree with its free ports", NULL },
 	{ "stop", "NAME", 1, 1, verb_stop_opts, verb_stop,
