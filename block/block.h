@@ -239,6 +239,9 @@ struct block_node {
 	struct block_child *users;
 	/* A completed write is durable without a flush: no volatile cache. */
 	bool write_through;
+	/* Of a protocol node: every write is to be durable when it ends, whoever
+	 * sends it (retry.c). Set on the main loop, read on any. */
+	_Atomic bool durable;
 	/* Data that was reported written may be gone: no flush is good any more
 	 * (file_sync.c). Any thread. */
 	_Atomic bool lost;
@@ -339,7 +342,6 @@ struct drive_retry {
 	_Atomic int then;		/* enum drive_policy */
 	_Atomic bool probe;
 	_Atomic uint64_t on[RETRY_ERRNO_WORDS];
-	_Atomic bool fua;		/* writes complete durable, see retry.c */
 	/* any thread */
 	_Atomic uint32_t active;	/* requests in the list */
 	_Atomic bool alive;		/* something succeeded since the last round */

@@ -218,8 +218,7 @@ void drive_issue(struct drive *d, struct block_req *r)
 {
 	r->now = (struct block_step){ r->op, r->flags, r->offset };
 	if ((r->op == BLOCK_WRITE || r->op == BLOCK_WRITE_ZEROES) &&
-	    (!atomic_load_explicit(&d->write_cache, memory_order_relaxed) ||
-	     atomic_load_explicit(&d->retry.fua, memory_order_relaxed)))
+	    !atomic_load_explicit(&d->write_cache, memory_order_relaxed))
 		r->now.flags |= BLOCK_FUA;
 	if (__builtin_expect(stall_watched(d), 0))
 		stall_enter(d, r);

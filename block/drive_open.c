@@ -169,7 +169,7 @@ static int drive_take(struct drive *d, const char *owner, uint32_t flags, struct
 	free(d->user);
 	d->user = user;
 	d->root.user = user;
-	retry_update_fua(d);
+	retry_update_durable(d);
 	return 0;
 }
 

@@ -369,6 +369,10 @@ void file_submit(struct block_node *n, struct block_req *r)
 {
 	struct file_node *f = (struct file_node *)n;
 
+	/* Also what a format writes for itself: see file_sync.c. */
+	if (__builtin_expect(atomic_load_explicit(&n->durable, memory_order_relaxed), 0) &&
+	    (r->now.op == BLOCK_WRITE || r->now.op == BLOCK_WRITE_ZEROES))
+		r->now.flags |= BLOCK_FUA;
 	switch (r->now.op) {
 	case BLOCK_READ:
 	case BLOCK_WRITE:

@@ -15,8 +15,8 @@
  *  - an O_DIRECT node whose device has no volatile cache (n.write_through): what
  *    was reported written is durable, only the flush itself is done again;
  *  - an O_DIRECT node on which nothing but FUA requests ended since the last
- *    good flush (a drive with werror=retry issues those): none was reported done
- *    without being durable.
+ *    good flush (n.durable, below a drive with werror=retry): none was reported
+ *    done without being durable.
  * Dirty pages of the host's cache could be written again only from a copy of
  * everything since the last flush, which nobody keeps.
  *

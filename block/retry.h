@@ -95,8 +95,8 @@ void stall_init(struct drive *d);
 void stall_quiet(struct drive *d);	/* nothing is in flight */
 
 void retry_init(struct drive *d);
-/* The node or the policy changed: do writes have to be durable one by one? */
-void retry_update_fua(struct drive *d);
+/* The node or the policy changed: do writes have to be durable one by one? Main loop. */
+void retry_update_durable(struct drive *d);
 /* Nothing is in flight. May be called again. */
 void retry_fini(struct drive *d);
 /* Is @err (-errno) one that the user wants retried? */

@@ -121,14 +121,33 @@ static void drop_policies(struct drive *d)
 	pthread_mutex_unlock(&d->lock);
 }
 
-void retry_update_fua(struct drive *d)
+/* On the way down from @n: does it write to @to, itself or as metadata? */
+static bool writes_to(const struct block_node *n, const struct block_node *to)
 {
-	const struct block_node *n = d->node;
+	for (; n; n = n->file.node)
+		if (n == to || (n->data.node && writes_to(n->data.node, to)))
+			return true;
+	return false;
+}
 
-	while (n->file.node)
-		n = n->file.node;
-	atomic_store(&d->retry.fua, atomic_load(&d->werror) == DRIVE_RETRY && n->cache_direct &&
-		     !n->cache_no_flush && !n->write_through);
+static void update_durable(struct block_node *n)
+{
+	bool wanted = false;
+
+	for (const struct drive *d = n->graph->drives; d && !wanted; d = d->next)
+		wanted = atomic_load(&d->werror) == DRIVE_RETRY && writes_to(d->node, n);
+	atomic_store(&n->durable, wanted && n->cache_direct && !n->cache_no_flush &&
+		     !n->write_through);
+}
+
+void retry_update_durable(struct drive *d)
+{
+	for (struct block_node *n = d->node; n; n = n->file.node) {
+		if (n->drv->protocol)
+			update_durable(n);
+		if (n->data.node)
+			update_durable(n->data.node);
+	}
 }
 
 int retry_set(struct drive *d, const struct retry_opts *o, const json_t *given,
@@ -156,7 +175,7 @@ int retry_set(struct drive *d, const struct retry_opts *o, const json_t *given,
 		atomic_store(&t->probe, o->probe);
 	for (int i = 0; i < RETRY_ERRNO_WORDS && stated(given, "retry_on"); i++)
 		atomic_store(&t->on[i], s.bits[i]);
-	retry_update_fua(d);
+	retry_update_durable(d);
 	drop_policies(d);
 	/* The new interval counts at once; so do new time limits. */
 	pthread_mutex_lock(&d->lock);

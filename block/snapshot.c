@@ -188,7 +188,7 @@ static int switch_all(struct snapshot *s)
 		if (s->disk[i].switched)
 			switch_back(&s->disk[i]);
 	for (i = 0; r == 0 && i < s->n; i++)
-		retry_update_fua(s->disk[i].d);
+		retry_update_durable(s->disk[i].d);
 	return r;
 }
 
