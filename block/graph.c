@@ -84,7 +84,7 @@ void block_graph_destroy(struct block_graph *g)
 {
 	struct block_node *n;
 
-	if (!g)
+	if (!g || g->late)	/* hung storage: see loop_destroy() */
 		return;
 	while (g->drives)
 		drive_destroy(g->drives);

@@ -14,6 +14,9 @@ struct block_graph {
 	struct block_node *nodes;
 	struct drive *drives;
 	unsigned int serial;		/* of generated names */
+	/* Snapshots that are over, but for a flush that the host does not end:
+	 * as long as there are any, no node may go. */
+	unsigned int late;
 	struct loop *wait_loop;		/* block_graph_wait_loop() */
 	/* Bumped when edges change, or who may write where: what a node knows
 	 * of those below it holds for one generation. Read on any loop. */

@@ -27,9 +27,10 @@
  * What a failed flush means. Some nodes cannot know what survived (buffered
  * files: the kernel drops dirty pages and reports that once). They set
  * node->lost, and such a flush is not tried again: it would have to fail for
- * ever. On O_DIRECT nodes whose device has a volatile cache, writes of a drive
- * with werror=retry are made durable one by one (FUA): what is not durable was
- * never reported written, is still in the guest's memory, and is written again.
+ * ever. On O_DIRECT nodes whose device has a volatile cache, all writes below a
+ * drive with werror=retry are made durable one by one (node->durable): what is
+ * not durable was never reported written, is still in the guest's memory or, as
+ * metadata of an image, in ours, and is written again.
  */
 #include "block/retry.h"
 #include "block/graph.h"
@@ -254,6 +255,7 @@ bool retry_hold_flush(struct drive *d, struct block_req *r)
 		r->susp.state = SUSP_PARKED;
 		r->susp.skipped = true;
 		list_add(t, r);
+		drive_poke(d);
 	}
 	pthread_mutex_unlock(&d->lock);
 	return hold;

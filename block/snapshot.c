@@ -15,8 +15,9 @@
  * The second flush is what keeps a promise: a guest's flush after the switch
  * reaches the overlay only, and must cover writes from before it.
  *
- * A disk whose requests do not run out in time, or whose flush fails, makes the
- * whole snapshot fail; it and the others go on as they were.
+ * A disk whose requests do not run out in time, or whose flush fails or hangs,
+ * makes the whole snapshot fail; it and the others go on as they were. A flush
+ * that hangs belongs to the kernel: the snapshot's memory stays until it ends.
  */
 #include "block/snapshot.h"
 
@@ -30,8 +31,10 @@
 
 TRACE_DEFINE(block_snapshot);
 
-/* How long the guest's requests may be kept before the snapshot fails. */
+/* How long the guest's requests may be kept before the snapshot fails, and how long
+ * the first flush may take, when they are not. */
 #define HOLD_NS		(5 * NS_PER_SEC)
+#define FLUSH_NS	(60 * NS_PER_SEC)
 #define ABORT_NS	NS_PER_SEC
 
 enum phase { BEGIN, FLUSH_FIRST, HOLD, FLUSH_HELD, OVER };
@@ -56,6 +59,7 @@ struct snapshot {
 	void (*done)(void *arg, int ret, const struct err *e);
 	void *arg;
 	struct loop_timer limit;
+	bool late;			/* done, but for flushes that hang */
 	struct disk disk[];
 };
 
@@ -194,8 +198,20 @@ static int switch_all(struct snapshot *s)
 
 /* ---- phases ---- */
 
+static void let_go(struct snapshot *s)
+{
+	s->g->late -= s->late;
+	for (int i = 0; i < s->n; i++) {
+		block_detach(&s->disk[i].keep[0]);
+		block_detach(&s->disk[i].keep[1]);
+	}
+	free(s);
+}
+
 static void finish(struct snapshot *s)
 {
+	bool flushing = s->phase != HOLD && s->waiting > 0;
+
 	loop_timer_cancel(&s->limit);
 	s->phase = OVER;
 	for (int i = 0; i < s->n; i++) {
@@ -205,11 +221,15 @@ static void finish(struct snapshot *s)
 			k->d->on_close = NULL;
 		if (k->d && k->held)
 			drive_release(k->d);
-		block_detach(&k->keep[0]);
+		k->d = NULL;
+		/* The overlay was not used, and may go; the node is being flushed. */
 		block_detach(&k->keep[1]);
 	}
+	s->late = flushing;
+	s->g->late += flushing;
 	s->done(s->arg, s->ret, &s->e);
-	free(s);
+	if (!flushing)
+		let_go(s);
 }
 
 static void fail(struct snapshot *s, int ret)
@@ -244,7 +264,9 @@ static void disk_done(struct disk *k)
 	k->busy = false;
 	if (--s->waiting > 0)
 		return;
-	if (s->ret)
+	if (s->late)
+		let_go(s);
+	else if (s->ret)
 		finish(s);
 	else
 		next_phase(s);
@@ -282,17 +304,16 @@ static void hold(struct disk *k)
 	drive_hold(k->d, idle, k);
 }
 
-/* Requests that do not run out: those disks are not waited for. */
+/* Requests or flushes that do not end: those disks are not waited for. */
 static void too_long(struct loop_timer *t)
 {
 	struct snapshot *s = container_of(t, struct snapshot, limit);
 
-	if (s->phase != HOLD)
-		return;
 	for (int i = 0; i < s->n; i++)
 		if (s->disk[i].busy && !s->ret) {
-			err_set(&s->e, -ETIMEDOUT, "node '%s': requests in flight do not end; "
-				"the disk stays as it is", s->disk[i].node->name);
+			err_set(&s->e, -ETIMEDOUT, "node '%s': %s not end; the disk stays as it is",
+				s->disk[i].node->name, s->phase == HOLD ?
+				"requests in flight do" : "a flush does");
 			s->ret = -ETIMEDOUT;
 		}
 	finish(s);
@@ -310,8 +331,9 @@ static void next_phase(struct snapshot *s)
 		finish(s);
 		return;
 	}
-	if (s->phase == HOLD)
-		loop_timer_arm(&s->limit, clock_ns() + HOLD_NS);
+	/* The second flush is a part of the time that requests are kept. */
+	if (s->phase != FLUSH_HELD)
+		loop_timer_arm(&s->limit, clock_ns() + (s->phase == HOLD ? HOLD_NS : FLUSH_NS));
 	s->waiting = s->n;
 	for (int i = 0; i < s->n; i++) {
 		s->disk[i].busy = true;
@@ -365,26 +387,16 @@ static void ignore(void *arg, int ret, const struct err *e)
 {
 }
 
-static void note_over(void *arg, int ret, const struct err *e)
-{
-	*(bool *)arg = true;
-}
-
 void snapshot_abort(struct snapshot *s)
 {
-	struct loop *l = s->g->loop;
 	uint64_t end = clock_ns() + ABORT_NS;
-	bool over = false, flushing = s->phase != HOLD;
+	struct block_graph *g = s->g;
 
-	s->done = note_over;
-	s->arg = &over;
+	s->done = ignore;
 	s->ret = -ECANCELED;
-	if (!flushing)
-		finish(s);
-	while (!over && clock_ns() < end)	/* a flush ends it */
-		loop_turn(l, NS_PER_MS);
-	if (!over) {
-		s->done = ignore;
+	finish(s);
+	while (g->late && clock_ns() < end)
+		loop_turn(g->loop, NS_PER_MS);
+	if (g->late)
 		log_warn("a snapshot's flush does not end; its memory is left behind");
-	}
 }

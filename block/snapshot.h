@@ -28,7 +28,8 @@ struct snapshot;
 int snapshot_start(struct block_graph *g, const struct snapshot_pair *pairs, int n,
 		   void (*done)(void *arg, int ret, const struct err *e), void *arg,
 		   struct snapshot **out, struct err *e);
-/* Give up; @done is not called. Waits for a flush in flight. */
+/* Give up; @done is not called. Waits a second at most for a flush in flight; if it
+ * does not end the graph is left behind. */
 void snapshot_abort(struct snapshot *s);
 
 #endif

@@ -10,6 +10,7 @@ struct script script;
 
 static const struct block_driver *real;
 static struct block_driver fake;
+static struct block_node *top;
 
 static _Thread_local unsigned int seed = 1;
 
@@ -50,7 +51,8 @@ void script_install(struct drive *d)
 {
 	memset(&script, 0, sizeof(script));
 	script.logging = true;
-	real = d->node->drv;
+	top = d->node;
+	real = top->drv;
 	fake = *real;
 	fake.submit = submit;
 	d->node->drv = &fake;
@@ -64,7 +66,7 @@ void script_release(int ret)
 		if (ret)
 			block_done_later(r, ret);
 		else
-			real->submit(r->drive->node, r);
+			real->submit(top, r);
 	}
 	script.holding = 0;
 	script.hold = false;

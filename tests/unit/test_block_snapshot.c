@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "block/graph.h"
 #include "block/retry.h"
 #include "block/snapshot.h"
 #include "lib_qcow2.h"
@@ -302,6 +303,91 @@ Test(block_snapshot, test_a_dead_disk_fails_it_and_works_on_unchanged)
 	cr_assert_eq(start(&p, 1), 0, "%s", sentence);
 	finish();
 	cr_assert_eq(result, 0, "it works later: %s", sentence);
+}
+
+/* The flush of the moment hangs in the host: the guest's requests are not kept for
+ * longer than those that hang. */
+Test(block_snapshot, test_a_flush_that_hangs_fails_it_in_time)
+{
+	struct snapshot_pair p = { "d0", "ov" };
+	static uint8_t buf[4096];
+	struct bt_req q;
+
+	bt_disk(&t, DISK, "cache=none");
+	overlay("ov", "d0.raw", "raw");
+	script_install(t.d);
+	script.hold = true;
+	cr_assert_eq(start(&p, 1), 0, "%s", sentence);
+	script_release(0);	/* the first flush */
+	script.hold = true;
+	while (!script.holding)
+		loop_turn(t.loop, NS_PER_MS);
+	script.hold = false;
+	bt_submit(&t, &q, BLOCK_WRITE, 0, buf, sizeof(buf), 0);
+	finish();
+	cr_assert_eq(result, -ETIMEDOUT);
+	cr_assert(strstr(sentence, "a flush does not end"), "%s", sentence);
+	bt_wait(&t, &q);
+	cr_expect_eq(q.ret, 0);
+	cr_expect_eq(t.g->late, 1);
+	cr_expect_eq(block_node_del(t.g, "ov", NULL), 0, "the overlay may go");
+	script_release(0);
+	while (t.g->late)
+		loop_turn(t.loop, NS_PER_MS);
+	overlay("ov2", "d0.raw", "raw");
+	finished = 0;
+	p.overlay = "ov2";
+	cr_assert_eq(start(&p, 1), 0, "%s", sentence);
+	finish();
+	cr_assert_eq(result, 0, "it works later: %s", sentence);
+}
+
+Test(block_snapshot, test_quit_does_not_wait_for_a_flush_that_hangs)
+{
+	struct snapshot_pair p = { "d0", "ov" };
+	struct err e = ERR_INIT;
+	struct snapshot *s;
+	uint64_t since;
+
+	bt_disk(&t, DISK, "cache=none");
+	overlay("ov", "d0.raw", "raw");
+	script_install(t.d);
+	script.hold = true;
+	cr_assert_eq(snapshot_start(t.g, &p, 1, done, NULL, &s, &e), 0, "%s", e.text);
+	since = clock_ns();
+	snapshot_abort(s);
+	cr_expect_lt(clock_ns() - since, 10 * NS_PER_SEC);
+	cr_expect_eq(finished, 0);
+	block_graph_destroy(t.g);	/* left as it is */
+	cr_expect_eq(t.g->late, 1);
+	script_release(0);
+	while (t.g->late)
+		loop_turn(t.loop, NS_PER_MS);
+}
+
+/* A flush behind a parked write is not in the nodes either. */
+Test(block_snapshot, test_a_flush_that_waits_for_a_parked_write_does_not_hinder)
+{
+	struct snapshot_pair p = { "d0", "ov" };
+	static uint8_t buf[4096];
+	struct bt_req q, f;
+
+	bt_disk(&t, DISK, "cache=none,werror=retry,retry_interval=100000");
+	overlay("ov", "d0.raw", "raw");
+	script_install(t.d);
+	script.bad = 4096;
+	bt_submit(&t, &q, BLOCK_WRITE, 4096, buf, sizeof(buf), 0);
+	while (!drive_retry_info(t.d).parked)
+		loop_turn(t.loop, NS_PER_MS);
+	bt_submit(&t, &f, BLOCK_FLUSH, 0, NULL, 0, 0);
+	cr_assert_eq(start(&p, 1), 0, "%s", sentence);
+	finish();
+	cr_assert_eq(result, 0, "%s", sentence);
+	cr_assert_eq(q.done + f.done, 0);
+	drive_retry_now(t.d);
+	bt_wait(&t, &q);
+	bt_wait(&t, &f);
+	cr_expect_eq(q.ret + f.ret, 0);
 }
 
 Test(block_snapshot, test_mistakes_are_named_and_change_nothing)
