@@ -160,6 +160,8 @@ static int grow_table(struct q2 *q)
 	if (q->rt_entries + blocks > q->rt_max || entries * 8 > REFTABLE_BYTES_MAX)
 		return -EFBIG;
 	off = (first + blocks) << q->cb;
+	if (q2_is_meta(q, first << q->cb, (blocks + table) << q->cb))
+		return q2_corrupt(q, first << q->cb, "refcount (of metadata) 0");
 	r = extend(q, off + (table << q->cb), true);
 	/* The new table points to all blocks: they come first. */
 	if (r == 0)
@@ -265,6 +267,83 @@ int q2_alloc(struct q2 *q, uint32_t want, uint64_t *host, uint32_t *got, bool *f
 	*host = c << q->cb;
 	*got = n;
 	return 0;
+}
+
+/* @n entries of the refcount table in a row, for clusters that were never used, that
+ * have no block yet. */
+static int empty_entries(struct q2 *q, uint64_t n, uint64_t *first)
+{
+	uint64_t i = (q->virgin + q->rb_count - 1) / q->rb_count, k = 0;
+	int r;
+
+	while (k < n) {
+		if (i + n > q->rt_max)
+			return -EFBIG;
+		if (i + n > q->rt_entries) {
+			r = grow_table(q);
+			if (r)
+				return r;
+			k = 0;
+		} else if (q->rt[i + k]) {
+			i += k + 1;
+			k = 0;
+		} else {
+			k++;
+		}
+	}
+	*first = i;
+	return 0;
+}
+
+/* Room that has blocks of its own: @want clusters behind everything, and the blocks
+ * before them. */
+static int alloc_behind(struct q2 *q, uint64_t want, uint64_t *host)
+{
+	uint64_t blocks = (want + q->rb_count - 2) / (q->rb_count - 1), n = blocks + want, i, c;
+	int r = empty_entries(q, blocks, &i);
+
+	if (r)
+		return r;
+	c = i * q->rb_count;
+	if ((c + n) << q->cb > ENTRY_OFFSET)
+		return -EFBIG;
+	if (q2_is_meta(q, c << q->cb, n << q->cb))
+		return q2_corrupt(q, c << q->cb, "refcount (of metadata) 0");
+	r = extend(q, (c + n) << q->cb, true);
+	if (r)
+		return r;
+	for (uint64_t k = 0; k < blocks; k++) {
+		memset(q2_rb(q, i + k), 0, q->cs);
+		for (uint64_t at = 0; at < q->rb_count && k * q->rb_count + at < n; at++)
+			q2_refblock_set(q2_rb(q, i + k), at, q->h.refcount_order, 1);
+		q->rt[i + k] = (c + k) << q->cb;
+		q->rbt[i + k].state = TAB_LOADED;
+		bit_set(q->rt_dirty, (i + k) / (BLOCK_SECTOR / 8));
+		q2_rb_dirty(q, (uint32_t)(i + k), 0, (uint32_t)(q->cs / BLOCK_SECTOR));
+	}
+	q->rt_any = true;
+	q2_mark_meta(q, c << q->cb, blocks << q->cb, true);
+	q->virgin = c + n;
+	atomic_fetch_add(&q->gen, 1);
+	*host = (c + blocks) << q->cb;
+	return 0;
+}
+
+int q2_alloc_run(struct q2 *q, uint32_t want, uint64_t *host)
+{
+	uint32_t got = 0;
+	bool fresh;
+	int r = 0;
+
+	/* A new block counts itself: no run within one is longer than the rest. */
+	if (want >= q->rb_count)
+		return alloc_behind(q, want, host);
+	while (r == 0 && got < want) {
+		r = q2_alloc(q, want, host, &got, &fresh, true);
+		if (r == 0 && got < want)	/* too short: given back at the end */
+			q2_free_later(q, *host, got);
+	}
+	return r;
 }
 
 /* Allocated just now and never exposed: its block is in memory. */

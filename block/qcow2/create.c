@@ -71,12 +71,17 @@ static bool put_ext(uint8_t *buf, size_t len, size_t *at, uint32_t type, const c
 
 /* Header, extensions and backing file name. */
 static int put_first(struct q2_header *h, uint8_t *buf, const char *backing,
-		     const char *format, const char *data_file)
+		     const char *format, const char *data_file, const struct q2 *old,
+		     const uint8_t *old_first)
 {
 	size_t len = BIT64(h->cluster_bits), at = h->header_length;
 	bool fits = true;
 
-	if (format)
+	if (old) {	/* fields behind those that we know stay as well */
+		memcpy(buf, old_first, h->header_length);
+		fits = q2_extensions_copy(&old->h, old_first, buf, len, &at);
+	}
+	if (fits && format)
 		fits = put_ext(buf, len, &at, EXT_BACKING_FORMAT, format);
 	if (fits && data_file)
 		fits = put_ext(buf, len, &at, EXT_DATA_FILE, data_file);
@@ -181,7 +186,8 @@ static int write_image(struct block_node *file, struct loop *l, struct q2_header
 	if (r == 0)
 		r = block_io_wait(file, l, BLOCK_FLUSH, 0, 0, NULL, 0, 0);
 	memset(buf, 0, BIT64(h->cluster_bits));
-	if (r == 0 && put_first(h, buf, o->backing_file, o->backing_format, o->data_file))
+	if (r == 0 && put_first(h, buf, o->backing_file, o->backing_format, o->data_file,
+				NULL, NULL))
 		return err_set(e, -ENOSPC, "the backing file's name does not fit into a cluster of "
 			       "%llu bytes", BIT64(h->cluster_bits));
 	/* Last: until here it is no image. */
@@ -220,7 +226,7 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 {
 	struct q2 *q = (struct q2 *)n;
 	struct q2_header h;
-	uint8_t *buf;
+	uint8_t *buf, *old;
 	int r;
 
 	if (!node_is_qcow2(n))
@@ -230,20 +236,21 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 			       BACKING_NAME_MAX);
 	h = q->h;
 	h.backing_offset = h.backing_bytes = 0;
-	buf = q2_reserve(q->cs);
+	buf = q2_reserve(2 * q->cs);
 	if (!buf)
 		return err_sys(e, -ENOMEM, "no memory for a cluster");
-	/* Extensions other than these two (feature names, bitmaps) are advice,
-	 * but the bitmaps' is not: keep such an image as it is. */
-	r = q->bitmap_dir ? -ENOTSUP : put_first(&h, buf, name, name ? format : NULL,
-						 q->data_name);
+	old = buf + q->cs;
+	/* Writing made the bitmaps stale: keep an image with some as it is. */
+	r = q->bitmap_dir ? -ENOTSUP : q2_sync_io(q, l, BLOCK_READ, 0, old, q->cs);
+	if (r == 0)
+		r = put_first(&h, buf, name, name ? format : NULL, q->data_name, q, old);
 	if (r == 0)
 		r = q2_sync_io(q, l, BLOCK_WRITE, 0, buf, q->cs);
 	if (r == 0)
 		r = q2_sync_io(q, l, BLOCK_FLUSH, 0, NULL, 0);
 	if (r == 0)
 		q->h = h;
-	q2_release(buf, q->cs);
+	q2_release(buf, 2 * q->cs);
 	return r ? err_sys(e, r, "cannot change the backing file's name") : 0;
 }
 
@@ -251,18 +258,11 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 static int grow_l1(struct q2 *q, uint64_t entries)
 {
 	uint64_t bytes = align_up(entries * 8, q->cs), host;
-	uint32_t n = (uint32_t)(bytes >> q->cb), got = 0;
 	struct q2_header old = q->h;
 	uint64_t *raw;
-	bool fresh;
-	int r = 0;
+	int r;
 
-	/* In one piece: what is too short is given back at the end. */
-	while (r == 0 && got < n) {
-		r = q2_alloc(q, n, &host, &got, &fresh, true);
-		if (r == 0 && got < n)
-			q2_free_later(q, host, got);
-	}
+	r = q2_alloc_run(q, (uint32_t)(bytes >> q->cb), &host);
 	if (r)
 		return r;
 	raw = q2_reserve(bytes);

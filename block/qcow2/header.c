@@ -293,6 +293,24 @@ int q2_extensions_parse(struct q2 *q, const uint8_t *cluster, size_t len, struct
 	return r;
 }
 
+bool q2_extensions_copy(const struct q2_header *h, const uint8_t *old, uint8_t *buf, size_t len,
+			size_t *at)
+{
+	size_t from = h->header_length, end = ext_limit(h, len), bytes;
+	struct ext x;
+
+	while (next_ext(old, end, &from, &x)) {
+		if (x.type == EXT_BACKING_FORMAT || x.type == EXT_DATA_FILE)
+			continue;
+		bytes = align_up(8 + x.len, 8);
+		if (*at > len || bytes > len - *at)
+			return false;
+		memcpy(buf + *at, x.data - 8, 8 + x.len);
+		*at += bytes;
+	}
+	return true;
+}
+
 /* ---- writing ---- */
 
 void q2_header_put(const struct q2_header *h, uint8_t *b)

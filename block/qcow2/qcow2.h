@@ -385,6 +385,10 @@ int q2_extensions_parse(struct q2 *q, const uint8_t *cluster, size_t len, struct
 /* Names of unknown incompatible features, from the image's own table. */
 int q2_refuse_features(const struct q2_header *h, const uint8_t *cluster, size_t len,
 		       struct err *e);
+/* Extensions in @old, an image's first cluster with header @h, that nobody here writes
+ * anew, to *@at of @buf, which moves on. False: they do not fit. */
+bool q2_extensions_copy(const struct q2_header *h, const uint8_t *old, uint8_t *buf, size_t len,
+			size_t *at);
 void q2_header_put(const struct q2_header *h, uint8_t *buf);
 /* Write the header's fixed part; the caller flushes. */
 int q2_header_write(struct q2 *q, struct loop *l);
@@ -483,6 +487,8 @@ static inline uint8_t *q2_rb(const struct q2 *q, uint64_t i)
 /* Up to @want clusters in a row; at least one, or -errno, or Q2_BLOCK. */
 int q2_alloc(struct q2 *q, uint32_t want, uint64_t *host, uint32_t *got, bool *fresh,
 	     bool may_block);
+/* @want clusters in one piece, for a table. Waits. */
+int q2_alloc_run(struct q2 *q, uint32_t want, uint64_t *host);
 void q2_free_now(struct q2 *q, uint64_t host, uint32_t clusters);
 void q2_free_later(struct q2 *q, uint64_t host, uint64_t clusters);
 /* After a flush: give back what no request and no disk refers to. Waits. */

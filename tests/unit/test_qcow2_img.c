@@ -279,6 +279,56 @@ Test(qcow2_img, test_resize_that_fails_leaves_a_readable_image)
 	qt_sh(&t, "qemu-img compare s.raw a.qcow2");
 }
 
+/* An L1 table longer than what one refcount block counts. */
+Test(qcow2_img, test_resize_to_an_l1_table_of_many_blocks)
+{
+	static const char *const opts[] = { "cluster_size=512", "cluster_size=512,refcount_bits=64",
+					    "cluster_size=512,refcount_bits=1" };
+
+	for (size_t i = 0; i < ARRAY_LEN(opts); i++) {
+		qt_sh(&t, "./roost img convert -O qcow2 -o %s s.raw a.qcow2 && "
+		      "./roost img resize a.qcow2 3G", opts[i]);
+		qt_check(&t, "a.qcow2");
+		qt_sh(&t, "test $(stat -c %%s a.qcow2) -lt 40000000");
+		qt_sh(&t, "qemu-io -f qcow2 -c 'write -P 7 2900M 70k' a.qcow2 >/dev/null && "
+		      "./roost img resize --shrink a.qcow2 $(stat -c %%s s.raw) && "
+		      "qemu-img compare -f raw s.raw -F qcow2 a.qcow2");
+		qt_check(&t, "a.qcow2");
+	}
+}
+
+/* Terminals obey what is in a name: it is shown without. */
+Test(qcow2_img, test_names_from_images_are_fit_for_a_terminal)
+{
+	qt_sh(&t, "n=$(printf 'x\\033]0;owned\\007\\302\\233y') && cp s.raw \"$n\" && "
+	      "qemu-img create -q -f qcow2 -b \"$n\" -F raw a.qcow2 && "
+	      "qemu-img snapshot -c \"$n\" a.qcow2");
+	qt_sh(&t, "./roost img info a.qcow2 >out && grep -q 'backing file: x?]0;owned???y' out && "
+	      "grep -q 'x?]0;owned???y *0 B' out");
+	qt_sh(&t, "rm x*; ! ./roost img map a.qcow2 >out 2>&1 && grep -q 'x?]0;owned???y' out");
+	qt_sh(&t, "! grep -q \"$(printf '[\\033\\007]')\" out");
+}
+
+/* Another backing file's name: extensions of later versions stay. */
+Test(qcow2_img, test_rebase_keeps_extensions_that_nobody_knows)
+{
+	uint8_t x[32] = { 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 13, 'k', 'e', 'e', 'p', ' ', 'm', 'e' };
+	int fd;
+
+	qt_sh(&t, "qemu-img create -q -f qcow2 a.qcow2 1M && cp s.raw b.raw");
+	fd = open(bt_path(&t, "a.qcow2"), O_RDWR | O_CLOEXEC);
+	cr_assert_eq(pwrite(fd, x, sizeof(x), 112), (ssize_t)sizeof(x));
+	close(fd);
+	for (int i = 0; i < 2; i++) {
+		qt_sh(&t, "./roost img rebase -u -b %s -F raw a.qcow2", i ? "s.raw" : "b.raw");
+		qt_sh(&t, "head -c 65536 a.qcow2 | grep -a -q 'keep me'");
+		qt_sh(&t, "qemu-img info a.qcow2 | grep -q 'backing file: %s'",
+		      i ? "s.raw" : "b.raw");
+	}
+	qt_sh(&t, "./roost img rebase -u -b '' a.qcow2 && head -c 65536 a.qcow2 | grep -a -q 'keep me'");
+	qt_check(&t, "a.qcow2");
+}
+
 /* A snapshot's L1 table that is the header: its "entries" are not repaired. */
 Test(qcow2_img, test_check_leaves_a_table_in_the_header_alone)
 {

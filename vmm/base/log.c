@@ -118,6 +118,7 @@ void log_msg(enum log_level level, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
+	util_printable(line);
 
 	pthread_mutex_lock(&sink_lock);
 	if (sink_fn)

@@ -14,6 +14,16 @@
 
 #include "vmm/base/log.h"
 
+void util_printable(char *s)
+{
+	for (unsigned char *p = (unsigned char *)s; *p; p++) {
+		if (*p < ' ' || *p == 0x7f)
+			*p = '?';
+		else if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+			p[0] = p[1] = '?';
+	}
+}
+
 uint64_t get_le(const void *p, unsigned int width)
 {
 	uint64_t v = 0;

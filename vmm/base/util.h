@@ -77,6 +77,10 @@ void *xrealloc(void *p, size_t size);
 char *xstrdup(const char *s);
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* What a terminal would obey becomes "?", in place: control characters of ASCII and
+ * those of Unicode (U+0080 to U+009F). Names come from images and peers. */
+void util_printable(char *s);
+
 /* close(*fd) when open, then -1. */
 void fd_close(int *fd);
 

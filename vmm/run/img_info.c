@@ -23,13 +23,25 @@ static void print_json(json_t *o)
 
 /* ---- info ---- */
 
+/* A string of the image's, fit for a terminal, in a ring of static buffers. */
+static const char *fit(const char *s)
+{
+	static char buf[4][1100];	/* the longest name that a qcow2 image can hold */
+	static unsigned int i;
+	char *p = buf[i++ % ARRAY_LEN(buf)];
+
+	snprintf(p, sizeof(buf[0]), "%s", s);
+	util_printable(p);
+	return p;
+}
+
 static void print_value(const char *key, const json_t *v)
 {
 	printf("    ");
 	for (; *key; key++)
 		putchar(*key == '-' ? ' ' : *key);
 	if (json_is_string(v))
-		printf(": %s\n", json_string_value(v));
+		printf(": %s\n", fit(json_string_value(v)));
 	else if (json_is_integer(v))
 		printf(": %" JSON_INTEGER_FORMAT "\n", json_integer_value(v));
 	else
@@ -57,8 +69,8 @@ static void print_snapshots(const json_t *list)
 			 (unsigned int)(json_integer_value(json_object_get(s, "vm-clock-nsec")) /
 					1000000));
 		img_human((uint64_t)json_integer_value(json_object_get(s, "vm-state-size")), size);
-		printf("%-10s%-17s%8s%20s%13s%11s\n", json_str(s, "id", ""),
-		       json_str(s, "name", ""), size, date, clock, "");
+		printf("%-10s%-17s%8s%20s%13s%11s\n", fit(json_str(s, "id", "")),
+		       fit(json_str(s, "name", "")), size, date, clock, "");
 	}
 }
 
@@ -77,9 +89,10 @@ static void print_info(const json_t *o)
 	if (v)
 		printf("cluster_size: %" JSON_INTEGER_FORMAT "\n", json_integer_value(v));
 	if (backing)
-		printf("backing file: %s\n", backing);
+		printf("backing file: %s\n", fit(backing));
 	if (json_object_get(o, "backing-filename-format"))
-		printf("backing file format: %s\n", json_str(o, "backing-filename-format", ""));
+		printf("backing file format: %s\n",
+		       fit(json_str(o, "backing-filename-format", "")));
 	if (json_object_get(o, "snapshots"))
 		print_snapshots(json_object_get(o, "snapshots"));
 	if (data)
@@ -232,7 +245,7 @@ static void map_line(uint64_t at, const struct image_extent *x)
 {
 	if (x->data && x->node && !x->zero)
 		printf("%#-16" PRIx64 "%#-16" PRIx64 "%#-16" PRIx64 "%s\n", at, x->len, x->offset,
-		       x->node->filename);
+		       fit(x->node->filename));
 }
 
 static int map_all(struct img *m, const struct img_file *f, json_t *list, struct err *e)

@@ -77,9 +77,7 @@ char *table_cell(enum table_kind kind, const json_t *val)
 		s = list_text(val);
 	else
 		s = plain_text(val);
-	for (char *p = s; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = '?';
+	util_printable(s);
 	return s;
 }
 
