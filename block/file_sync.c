@@ -27,8 +27,10 @@
  * A flush with nothing written since the last fdatasync began completes alone.
  */
 #include <errno.h>
+#include <unistd.h>
 
 #include "block/file.h"
+#include "block/graph.h"
 #include "vmm/base/util.h"
 
 TRACE_DEFINE(file_flush);
@@ -153,10 +155,29 @@ void file_sync_lost(struct file_node *f, int ret)
 			f->n.filename, strerror(-ret));
 }
 
+/* Does @r, which the main loop's thread waits for, come behind one that only that
+ * loop's next turn can end? */
+static bool would_wait_for_itself(const struct file_node *f, const struct block_req *r)
+{
+	return f->sync.running && f->sync.running->loop == f->n.graph->loop &&
+		r->loop == f->n.graph->wait_loop;
+}
+
+/* So it has an fdatasync of its own (when a node is closed, or no longer written to).
+ * Of two the other one may get the error: then it says so when it ends. */
+static void flush_alone(struct file_node *f, struct block_req *r)
+{
+	int ret = fdatasync(f->fd) ? -errno : 0;
+
+	if (ret && !harmless(f))
+		file_sync_lost(f, ret);
+	block_done_later(r, ret);
+}
+
 void file_flush(struct file_node *f, struct block_req *r)
 {
 	struct file_sync *s = &f->sync;
-	bool lead = false, join = false;
+	bool lead = false, join = false, alone = false;
 	int ret;
 
 	r->node = &f->n;
@@ -167,7 +188,9 @@ void file_flush(struct file_node *f, struct block_req *r)
 	}
 	pthread_mutex_lock(&s->lock);
 	ret = s->lost;
-	if (ret == 0 && s->running) {
+	if (ret == 0 && would_wait_for_itself(f, r)) {
+		alone = true;
+	} else if (ret == 0 && s->running) {
 		join = true;
 		*s->tail = r;
 		s->tail = &r->next;
@@ -178,6 +201,8 @@ void file_flush(struct file_node *f, struct block_req *r)
 	pthread_mutex_unlock(&s->lock);
 	if (lead)
 		sync_issue(f, r);
+	else if (alone)
+		flush_alone(f, r);
 	else if (!join)
 		block_done_later(r, ret);
 }

@@ -256,6 +256,27 @@ Test(block_snapshot, test_a_disk_that_goes_meanwhile_fails_it)
 	cr_assert_eq(result, -ENODEV, "%s", sentence);
 }
 
+/* The image's end waits for a flush on the main loop's thread, where that of the
+ * snapshot is in flight and can end only afterwards. */
+Test(block_snapshot, test_a_qcow2_disk_goes_while_it_is_flushed)
+{
+	struct snapshot_pair p = { "d0", "ov" };
+
+	qt_sh(&t, "qemu-img create -q -f qcow2 d0.qcow2 %u", DISK);
+	qt_open(&t, "d0.qcow2", "cache=none");
+	overlay("ov", "d0.qcow2", "qcow2");
+	write_at(0, 1);
+	cr_assert_eq(bt_io(&t, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	write_at(0, 2);		/* in place: the file alone has to be flushed */
+	cr_assert_eq(start(&p, 1), 0, "%s", sentence);
+	drive_close(t.d);
+	t.d = NULL;
+	finish();
+	cr_assert_eq(result, -ENODEV, "%s", sentence);
+	qt_close(&t);
+	qt_check(&t, "d0.qcow2");
+}
+
 /* A suspended disk: what is parked is written to the new overlay. */
 Test(block_snapshot, test_parked_writes_move_to_the_overlay)
 {
