@@ -16,6 +16,7 @@
 #include <errno.h>
 
 #include "pci/bridge.h"
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
 #include "vmm/core/vm.h"
 
@@ -133,6 +134,41 @@ void pci_bridge_set_window(struct pci_bridge *b, enum pci_space space,
 			   (uint16_t)((last >> 16 & MEM_TOP) | PCI_PREF_RANGE_TYPE_64));
 		pci_poke32(p, PCI_PREF_BASE_UPPER32, (uint32_t)(base >> 32));
 		pci_poke32(p, PCI_PREF_LIMIT_UPPER32, (uint32_t)(last >> 32));
+	}
+}
+
+/* BARs are powers of two at their own size: the largest first, they pack. */
+static uint64_t needed_on(const struct pci_bus *b, enum pci_space s)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < 256; i++) {
+		const struct pci_dev *p = b->slot[i];
+
+		for (int n = 0; p && n < PCI_BARS; n++)
+			if (p->bar[n].win.size && pci_bar_space(p, n) == s)
+				sum += p->bar[n].win.size;
+	}
+	return sum;
+}
+
+void pci_bridge_check_room(const struct pci_bus *b)
+{
+	static const char *const reserves[PCI_SPACES] = {
+		"mem-reserve", "pref64-reserve", "io-reserve"
+	};
+	uint64_t base, last, have, need;
+
+	for (enum pci_space s = 0; b->bridge && s < PCI_SPACES; s++) {
+		pci_bridge_window(b->bridge, s, &base, &last);
+		have = base <= last ? last - base + 1 : 0;
+		need = needed_on(b, s);
+		if (need > have)
+			log_warn("what is on '%s' needs %llu KiB, its window has %llu KiB, so the "
+				 "guest may not find room; start with %s=%llu on that port", b->name,
+				 (unsigned long long)align_up(need, KIB) / KIB,
+				 (unsigned long long)have / KIB, reserves[s],
+				 (unsigned long long)need);
 	}
 }
 

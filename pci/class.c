@@ -79,6 +79,8 @@ static int pci_start(struct dev *d, struct err *e)
 		pci_routes_update(r);
 	if (p == p->bus->slot[0])
 		p->bus->slot_hp.let_go = false;
+	if (guest_runs(d))
+		pci_bridge_check_room(p->bus);
 	update_port(p->bus, guest_runs(d));
 	pthread_mutex_unlock(&r->lock);
 	return 0;

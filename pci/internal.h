@@ -125,6 +125,9 @@ const char *pci_ports_text(const struct pci_root *r, char *buf, size_t len);
 
 /* Does bridge @p forward [addr, addr+size) of memory or I/O downwards? */
 bool pci_bridge_forwards(const struct pci_dev *p, bool io, uint64_t addr, uint64_t size);
+/* Warn where what is on bus @b needs more than its bridge forwards: guests seldom
+ * move windows. */
+void pci_bridge_check_room(const struct pci_bus *b);
 /* Implement the I/O window of @p (NULL: nothing) and all bridges above. */
 void pci_bridge_enable_io(struct pci_dev *p);
 

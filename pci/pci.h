@@ -275,6 +275,10 @@ uint8_t pci_root_bus_last(const struct pci_bus *b);
 struct pci_bus *pci_bus_create(struct pci_root *r, const char *name, struct pci_dev *bridge);
 void pci_bus_destroy(struct pci_bus *b);
 struct pci_bus *pci_bus_find(struct pci_root *r, const char *name);
+/* The bus that @d sits on, and the one behind it. NULL: it is no PCI function, or
+ * no bridge. Main loop. */
+const struct pci_bus *pci_bus_of(const struct dev *d);
+const struct pci_bus *pci_bus_behind(const struct dev *d);
 
 /*
  * What firmware does, for direct kernel boot: number buses depth first, give

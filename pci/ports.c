@@ -25,6 +25,16 @@ static bool is_pci(const struct dev *d)
 	return false;
 }
 
+const struct pci_bus *pci_bus_of(const struct dev *d)
+{
+	return is_pci(d) ? ((const struct pci_dev *)d)->bus : NULL;
+}
+
+const struct pci_bus *pci_bus_behind(const struct dev *d)
+{
+	return is_pci(d) ? ((const struct pci_dev *)d)->child : NULL;
+}
+
 struct pci_bus *pci_port_next(const struct pci_root *r, const struct pci_bus *after)
 {
 	const struct dev *d;

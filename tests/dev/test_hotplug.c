@@ -8,6 +8,7 @@
 #include "pci/internal.h"
 #include "tests/dev/lib_pci.h"
 #include "vmm/base/json.h"
+#include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
 #define PORT	BDF(0, 2, 0)
@@ -242,6 +243,25 @@ Test(hotplug, test_plug_takes_defaults_from_the_command_line)
 	cr_expect_eq(((struct tpci *)dev_find(r->vm, "a"))->mem32, 4096);
 	plug("'id': 'b', 'bus': 'rq'");
 	cr_expect_eq(((struct tpci *)dev_find(r->vm, "b"))->mem32, 8192);
+}
+
+static char warning[256];
+
+static void on_log(enum log_level level, const char *line, void *arg)
+{
+	snprintf(warning, sizeof(warning), "%s", line);
+}
+
+Test(hotplug, test_plug_of_more_than_the_window_holds_is_told)
+{
+	log_set_sink(on_log, NULL);
+	plug("'id': 'a', 'bus': 'rp', 'mem32': '1M', 'msix': 3, 'pref64': '32M'");
+	cr_expect_str_eq(warning, "");
+	plug("'id': 'b', 'bus': 'rq', 'pref64': '64M'");
+	log_set_sink(NULL, NULL);
+	cr_expect(strstr(warning, "what is on 'rq' needs 65536 KiB, its window has 32768 KiB, so the "
+			 "guest may not find room; start with pref64-reserve=67108864 on that port"),
+		  "%s", warning);
 }
 
 Test(hotplug, test_multifunction_slot_shows_when_function_0_comes)

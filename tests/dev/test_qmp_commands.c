@@ -819,7 +819,9 @@ Test(qmp_commands, test_qmp_human_monitor_prints_what_there_is)
 {
 	static const char *const lines[][2] = {
 		{ "info status", "VM status: paused (prelaunch)" }, { "info version", "8.2.0" },
-		{ "info pci", "Bus  0" }, { "info qtree", "dev: virtio-blk-pci, id \"d0\"" },
+		{ "info pci", "Bus  0" },
+		{ "info qtree", "\n  bus: pcie.0\n    type PCIE\n    dev: mch, id \"\"\n" },
+		{ "info qtree", "\n    dev: virtio-blk-pci, id \"d0\"\n      " },
 		{ "info mtree", "address-space: I/O" }, { "info chardev", "c0: filename=" },
 		{ "info block", "n0" }, { "info uuid", "00000000-0000" },
 		{ "info bogus", "unknown command: 'info bogus'" },

@@ -24,6 +24,9 @@ static void build(void)
 	pci_port(r, "'id': 'a', 'addr': '2', 'io-reserve': '4K'");
 	pci_port(r, "'id': 'b', 'addr': '3'");
 	rig_device(r, "{'driver': 'pcie-pci-bridge', 'id': 'pb', 'bus': 'a'}");
+	rig_device(r, "{'driver': 'pxb-pcie', 'id': 'x', 'addr': '5', 'bus_nr': 64}");
+	pci_port(r, "'id': 'c', 'bus': 'x', 'addr': '1'");
+	pci_fn(r, "'bus': 'c', 'mem32': 4096, 'pref64': '1M', 'express': true");
 	deep = pci_fn(r, "'bus': 'pb', 'addr': '1', 'mem32': 4096, 'pref64': '1M', 'io': 64, "
 		      "'msix': 65, 'pin': 3, 'express': true");
 	flat = pci_fn(r, "'addr': '4', 'mem32': 65536, 'mem64': '1M', 'io': 4, 'msi': 32, "
@@ -59,7 +62,7 @@ static uint16_t bdf_of(uint8_t n)
 {
 	static const uint16_t known[] = {
 		BDF(0, 0, 0), BDF(0, 2, 0), BDF(0, 3, 0), BDF(0, 4, 0), BDF(1, 0, 0), BDF(2, 1, 0),
-		BDF(3, 0, 0), BDF(3, 0, 1),
+		BDF(3, 0, 0), BDF(3, 0, 1), BDF(0, 5, 0), BDF(64, 1, 0), BDF(65, 0, 0),
 	};
 
 	return n < 0xc0 ? known[n % ARRAY_LEN(known)] : (uint16_t)(n << 3);

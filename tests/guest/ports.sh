@@ -28,6 +28,15 @@ expect "$OUTPUT" "^202" "slots"
 guest_sh "ls /sys/bus/pci/devices | wc -l"
 expect "$OUTPUT" "^211" "devices"
 
+point "three devices behind the bridge work"
+guest_sh "cd /sys/bus/pci/devices;
+for d in *:0[123].0; do [ \$(cat \$d/device) = 0x1005 ] && readlink \$d/driver; done"
+[[ $(grep -c virtio-pci <<<"$OUTPUT") = 3 ]] || fail "drivers behind the bridge: $OUTPUT"
+guest_sh "for r in \$(cat /sys/class/misc/hw_random/rng_available); do
+echo \$r >/sys/class/misc/hw_random/rng_current; dd if=/dev/hwrng bs=16 count=1 2>/dev/null |
+wc -c; done"
+[[ $(grep -c '^16' <<<"$OUTPUT") -ge 4 ]] || fail "random bytes: $OUTPUT"
+
 point "lspci -vvv is clean"
 guest_sh "lspci -vvv >/tmp/lspci 2>&1" 120
 guest_sh "! grep -E 'pcilib|!!!|access denied|[Uu]nknown (header|type)|\

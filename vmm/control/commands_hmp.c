@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pci/pci.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/base/version.h"
@@ -18,6 +19,7 @@
 #include "vmm/control/qom.h"
 #include "vmm/core/arch.h"
 #include "vmm/core/bus.h"
+#include "vmm/core/dev_bus.h"
 #include "vmm/core/gmem.h"
 #include "vmm/core/vcpu.h"
 #include "vmm/core/vm.h"
@@ -196,7 +198,7 @@ static void info_pci(struct hmp *h)
 	json_decref(r);
 }
 
-static void print_props(struct hmp *h, const struct dev *d)
+static void print_props(struct hmp *h, const struct dev *d, int indent)
 {
 	const struct prop *tables[DEV_TABLES_MAX];
 	json_t *v;
@@ -210,20 +212,56 @@ static void print_props(struct hmp *h, const struct dev *d)
 			v = prop_get(p, d);
 			text = json_is_null(v) ? xstrdup("\"\"") :
 			       json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-			fprintf(h->f, "    %s = %s\n", p->name, text ? text : "");
+			fprintf(h->f, "%*s%s = %s\n", indent, "", p->name, text ? text : "");
 			free(text);
 			json_decref(v);
 		}
 	}
 }
 
+static void print_bus_head(struct hmp *h, const char *name, const char *type, int indent)
+{
+	fprintf(h->f, "%*sbus: %s\n%*stype %s\n", indent, "", name, indent + 2, "", type);
+}
+
+static void print_pci_bus(struct hmp *h, const struct pci_bus *b, int indent);
+
+/* As deep as the topology, which bus numbers bound. */
+static void print_dev(struct hmp *h, const struct dev *d, int indent)
+{
+	const struct pci_bus *behind = pci_bus_behind(d);
+
+	fprintf(h->f, "%*sdev: %s, id \"%s\"\n", indent, "", d->type->name, d->id ? d->id : "");
+	print_props(h, d, indent + 2);
+	if (behind)
+		print_pci_bus(h, behind, indent + 2);
+	for (const struct dev_bus *b = h->vm->buses; b; b = b->next) {
+		if (b->owner != d)
+			continue;
+		print_bus_head(h, b->name, b->type, indent + 2);
+		for (const struct dev *c = b->child; c; c = c->sibling)
+			print_dev(h, c, indent + 4);
+	}
+}
+
+static void print_pci_bus(struct hmp *h, const struct pci_bus *b, int indent)
+{
+	print_bus_head(h, b->name, b->express ? "PCIE" : "PCI", indent);
+	for (const struct dev *d = h->vm->devs; d; d = d->next)
+		if (pci_bus_of(d) == b)
+			print_dev(h, d, indent + 2);
+}
+
 static void info_qtree(struct hmp *h)
 {
-	fprintf(h->f, "bus: main-system-bus\n  type System\n");
-	for (struct dev *d = h->vm->devs; d; d = d->next) {
-		fprintf(h->f, "  dev: %s, id \"%s\"\n", d->type->name, d->id ? d->id : "");
-		print_props(h, d);
-	}
+	struct pci_bus *b = NULL;
+
+	print_bus_head(h, "main-system-bus", "System", 0);
+	for (const struct dev *d = h->vm->devs; d; d = d->next)
+		if (!pci_bus_of(d) && !d->parent)
+			print_dev(h, d, 2);
+	while (h->vm->pci && (b = pci_root_bus_next(h->vm->pci, b)))
+		print_pci_bus(h, b, 2);
 }
 
 static void print_window(const struct bus_win *w, void *arg)
