@@ -41,8 +41,9 @@ void file_sync_init(struct file_sync *s)
 	s->running = s->waiting = NULL;
 	s->tail = &s->waiting;
 	s->lost = 0;
-	/* A program before us may have written and not flushed. */
-	atomic_init(&s->dirty, FILE_DIRTY);
+	/* A program before us may have written and not flushed; that it is done is
+	 * not what we have reported. */
+	atomic_init(&s->dirty, FILE_TOUCHED);
 }
 
 void file_sync_fini(struct file_sync *s)

@@ -489,6 +489,24 @@ Test(block_retry, test_direct_writes_are_durable_one_by_one_where_the_cache_is_v
 	cr_assert_eq(atomic_load(&bt_file_node(&t)->sync.dirty), FILE_DIRTY);
 }
 
+/* Nothing was flushed yet: what others wrote before us is no promise of ours. */
+Test(block_retry, test_an_outage_before_the_first_flush_loses_nothing)
+{
+	int keep;
+
+	disk(RETRY ",cache=none,retry_interval=5");
+	bt_file_node(&t)->n.write_through = false;
+	retry_update_durable(t.d);
+	signal(SIGPIPE, SIG_IGN);
+	keep = break_sync();
+	start_write(0);		/* fails with the pipe, and is written again */
+	turn_ms(20);
+	mend(keep);
+	bt_wait(&t, &q[0]);
+	cr_expect_eq(q[0].ret, 0);
+	cr_expect_eq(bt_io(&t, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+}
+
 /* What the format writes for itself counts as well: with it not durable a flush
  * that failed once would never succeed again. */
 Test(block_retry, test_flush_of_qcow2_over_a_volatile_cache_is_tried_again)
