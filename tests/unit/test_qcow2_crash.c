@@ -1,12 +1,13 @@
 /*
  * tests/unit/test_qcow2_crash.c - the host crashes: what is left?
  *
- * Every write, flush and discard that the qcow2 driver sends to its file is
- * recorded. Then, for many moments, an image is put together as a crash could
+ * Every write, flush and discard that goes to the files of a disk is recorded,
+ * those that make and switch to the overlays of snapshots as well. Then, for many moments, an image is put together as a crash could
  * leave it: all that a flush made durable before, and of everything else any
  * subset of its sectors. qemu-img check must find no corruption in it (leaks
  * are allowed), and every sector of the disk must have what the last finished
- * flush of the guest covered, or something newer.
+ * flush of the guest covered, or something newer. The disk is then the chain up to
+ * the last snapshot whose end was told.
  *
  * The driver starts a thread: TSAN.
  */
@@ -15,9 +16,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "block/graph.h"
+#include "block/image.h"
 #include "block/qcow2/qcow2.h"
+#include "block/snapshot.h"
 #include "lib_qcow2.h"
 
 #define DISK		(2 * MIB)
@@ -25,12 +30,14 @@
 #define LOG_MAX		20000
 #define HISTORY		64
 #define IN_FLIGHT	6
+#define FILES		5	/* of a chain */
 
 static struct bt t;
 
 /* ---- the recorder: stands between qcow2 and file ---- */
 
 struct entry {
+	int file;
 	uint64_t off, len;
 	uint8_t *data;		/* NULL: zeroes (discard) */
 	bool done;
@@ -42,6 +49,24 @@ static struct entry rec[LOG_MAX];
 static size_t rec_len;		/* position: entries and finished flushes */
 static pthread_mutex_t rec_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct block_driver recorder;
+
+/* The disk's files, the first one below the others. */
+static struct {
+	struct block_node *node;
+	bool raw;
+	bool told;		/* the snapshot that it is for is done */
+	size_t told_at;		/* position */
+} files[FILES];
+static int top;
+
+static int file_of(const struct block_node *n)
+{
+	int i = 0;
+
+	while (files[i].node != n)
+		cr_assert_lt(++i, FILES);
+	return i;
+}
 
 /* What a request's completion has to do first; requests are found again by
  * their address, which is theirs until they end. */
@@ -95,12 +120,13 @@ static void record(struct block_node *n, struct block_req *r)
 	pending[i] = (struct pending){ r, r->ended, rec_len, r->now.op == BLOCK_FLUSH };
 	/* A write that ends while a flush runs is not covered by it. */
 	for (size_t k = 0; r->now.op == BLOCK_FLUSH && k < rec_len; k++)
-		if (rec[k].done && !rec[k].durable && !rec[k].flush)
+		if (rec[k].done && !rec[k].durable && !rec[k].flush &&
+		    rec[k].file == file_of(n))
 			rec[k].flush = r;
 	if (r->now.op != BLOCK_FLUSH) {
 		cr_assert_lt(rec_len, LOG_MAX);
 		e = &rec[rec_len++];
-		*e = (struct entry){ .off = r->now.offset, .len = r->bytes };
+		*e = (struct entry){ .file = file_of(n), .off = r->now.offset, .len = r->bytes };
 		if (r->now.op == BLOCK_WRITE) {
 			e->data = malloc(r->bytes);
 			iov_to_buf(r->iov, r->iovcnt, 0, e->data, r->bytes);
@@ -111,16 +137,18 @@ static void record(struct block_node *n, struct block_req *r)
 	block_driver_file.submit(n, r);
 }
 
-static void interpose(void)
+static void interpose(int i, struct block_node *n)
 {
 	recorder = block_driver_file;
 	recorder.submit = record;
-	((struct block_node *)t.d->node->file.node)->drv = &recorder;
+	n->drv = &recorder;
+	files[i].node = n;
 }
 
 static void stop_recording(void)
 {
-	((struct block_node *)t.d->node->file.node)->drv = &block_driver_file;
+	for (int i = 0; i <= top; i++)
+		files[i].node->drv = &block_driver_file;
 }
 
 /* ---- what the guest did ---- */
@@ -214,9 +242,77 @@ static void write_some(int i, unsigned int round)
 		  zero ? NULL : slots[i].mem, len, zero ? BLOCK_UNMAP : 0);
 }
 
-static void work(unsigned int rounds)
+/* ---- snapshots ---- */
+
+static void make_overlay(int i)
+{
+	struct image_qcow2_opts o;
+	struct block_child c = { 0 };
+	struct err e = ERR_INIT;
+	struct block_node *n;
+	char name[16], below[16];
+	json_t *args;
+
+	snprintf(name, sizeof(name), "live%d", i);
+	args = json_pack("{s:s,s:s}", "driver", "file", "filename", bt_path(&t, name));
+	qt_sh(&t, "touch %s", name);
+	cr_assert_eq(graph_node_create(t.g, args, false, &n, &e), 0, "%s", e.text);
+	json_decref(args);
+	cr_assert_eq(block_attach(&c, n, "test", BLOCK_PERM_READ | BLOCK_PERM_WRITE |
+				  BLOCK_PERM_RESIZE, 0, &e), 0, "%s", e.text);
+	interpose(i, n);
+	image_qcow2_defaults(&o);
+	o.size = DISK;
+	snprintf(below, sizeof(below), "c%d", i - 1);
+	o.backing_file = below;
+	o.backing_format = files[i - 1].raw ? "raw" : "qcow2";
+	cr_assert_eq(image_qcow2_create(n, block_graph_wait_loop(t.g), &o, &e), 0, "%s", e.text);
+	n->implicit = true;
+	n->drv = &block_driver_file;
+	block_detach(&c);
+}
+
+static void told(void *arg, int ret, const struct err *e)
+{
+	int i = top + 1;
+
+	cr_assert_eq(ret, 0, "%s", e->text);
+	files[i].told = true;
+	files[i].told_at = rec_len;
+}
+
+/* While requests are in flight; more come during it. */
+static void take_snapshot(void)
+{
+	char name[16], under[24], text[200];
+	struct snapshot_pair p = { under, name };
+	struct err e = ERR_INIT;
+	struct snapshot *s;
+	int i = top + 1;
+
+	make_overlay(i);
+	snprintf(name, sizeof(name), "o%d", i);
+	snprintf(under, sizeof(under), "%s", t.d->node->name);
+	snprintf(text, sizeof(text), "{\"driver\": \"qcow2\", \"node-name\": \"%s\", \"backing\": "
+		 "null, \"discard\": \"unmap\", \"file\": {\"driver\": \"file\", \"filename\": "
+		 "\"%%s/live%d\"}}", name, i);
+	cr_assert_eq(bt_blockdev(&t, text), 0, "%s", bt_error());
+	interpose(i, block_node_find(t.g, name)->file.node);
+	cr_assert_eq(snapshot_start(t.g, &p, 1, told, NULL, &s, &e), 0, "%s", e.text);
+	for (unsigned int k = 0; !files[i].told; k++) {
+		write_some((int)qt_rnd(IN_FLIGHT), 10000 + (unsigned int)i * 1000 + k % 1000);
+		loop_turn(t.loop, NS_PER_MS);
+		reap();
+	}
+	top = i;
+}
+
+static void work(unsigned int rounds, int snapshots)
 {
 	for (unsigned int round = 1; round <= rounds; round++) {
+		if (snapshots && round % (rounds / ((unsigned int)snapshots + 1)) == 0 &&
+		    top < snapshots)
+			take_snapshot();
 		write_some((int)qt_rnd(IN_FLIGHT), round);
 		if (qt_rnd(3) == 0)
 			loop_turn(t.loop, qt_rnd(2) ? 0 : NS_PER_MS);
@@ -241,23 +337,42 @@ static void apply(int fd, const struct entry *e, uint64_t from, uint64_t len)
 				   (off_t)(e->off + from)), 0);
 }
 
-/* The file as a crash at position @at could leave it. */
-static void crash(size_t at, const char *name)
+/* File @file as a crash at position @at could leave it. */
+static void crash_file(size_t at, int file)
 {
 	unsigned int mood = qt_rnd(4);	/* nothing, everything, or some sectors */
+	char name[16];
 	int fd;
 
-	qt_sh(&t, "cp before.qcow2 %s && truncate -s %%64k %s", name, name);
+	snprintf(name, sizeof(name), "c%d", file);
+	if (file)
+		qt_sh(&t, "rm -f %s && touch %s", name, name);
+	else
+		qt_sh(&t, "cp before %s && truncate -s %%64k %s", name, name);
 	fd = open(bt_path(&t, name), O_RDWR | O_CLOEXEC);
 	cr_assert(fd >= 0);
 	for (size_t i = 0; i < at; i++) {
 		bool durable = rec[i].durable && rec[i].durable <= at;
 
-		for (uint64_t s = 0; s < rec[i].len; s += 512)
+		for (uint64_t s = 0; rec[i].file == file && s < rec[i].len; s += 512)
 			if (durable || mood == 1 || (mood > 1 && qt_rnd(mood == 2 ? 2 : 6) == 0))
 				apply(fd, &rec[i], s, MIN(rec[i].len - s, (uint64_t)512));
 	}
 	close(fd);
+	if (!files[file].raw)
+		qt_sh(&t, "truncate -s %%64k %s", name);
+}
+
+/* The chain that is the disk then; returns its top. */
+static int crash(size_t at)
+{
+	int n = 0;
+
+	while (n < top && files[n + 1].told_at <= at)
+		n++;
+	for (int i = 0; i <= n; i++)
+		crash_file(at, i);
+	return n;
 }
 
 static bool is_version(const uint8_t *p, uint64_t s, unsigned int round)
@@ -288,16 +403,16 @@ static void check_sector(const uint8_t *p, uint64_t s, size_t at)
 static void judge(size_t at)
 {
 	uint8_t *disk = malloc(DISK);
-	int fd, status;
+	int fd, status, n = crash(at);
 
-	crash(at, "crash.qcow2");
-	/* 0: clean, 3: leaks only. */
-	status = qt_status(&t, "qemu-img check -f qcow2 crash.qcow2");
-	if (status != 0 && status != 3)
-		qt_sh(&t, "cp crash.qcow2 /var/tmp/roost-crash.qcow2");
-	cr_assert(status == 0 || status == 3, "crash at %zu of %zu: check says %d", at, rec_len,
-		  status);
-	qt_sh(&t, "qemu-img convert -f qcow2 -O raw crash.qcow2 crash.raw");
+	for (int i = files[0].raw; i <= n; i++) {
+		/* 0: clean, 3: leaks only. */
+		status = qt_status(&t, "qemu-img check -f qcow2 c%d", i);
+		cr_assert(status == 0 || status == 3, "crash at %zu of %zu: check of file %d "
+			  "says %d", at, rec_len, i, status);
+	}
+	qt_sh(&t, "qemu-img convert -f %s -O raw c%d crash.raw",
+	      n || !files[0].raw ? "qcow2" : "raw", n);
 	fd = open(bt_path(&t, "crash.raw"), O_RDONLY | O_CLOEXEC);
 	cr_assert_eq(fd_read_full(fd, disk, DISK, 0), 0);
 	close(fd);
@@ -306,22 +421,47 @@ static void judge(size_t at)
 	free(disk);
 }
 
+static void judge_all(int moments)
+{
+	stop_recording();
+	for (int i = 0; i < moments; i++)
+		judge(1 + qt_rnd((uint32_t)rec_len));
+	qt_close(&t);
+	for (size_t i = 0; i < rec_len; i++)
+		free(rec[i].data);
+}
+
 static void crashes(const char *opts, const char *prepare, unsigned int rounds, int moments)
 {
 	bt_start(&t, LOOP_AIO_AUTO);
 	qt_sh(&t, "qemu-img create -f qcow2 -o %s a.qcow2 %lu && %s", opts, (unsigned long)DISK,
 	      prepare);
-	qt_sh(&t, "cp a.qcow2 before.qcow2");
+	qt_sh(&t, "cp a.qcow2 before");
 	qt_open(&t, "a.qcow2", "discard=unmap");
-	interpose();
-	work(rounds);
-	stop_recording();
-	for (int i = 0; i < moments; i++)
-		judge(1 + qt_rnd((uint32_t)rec_len));
-	qt_close(&t);
+	interpose(0, t.d->node->file.node);
+	work(rounds, 0);
+	judge_all(moments);
 	qt_check(&t, "a.qcow2");
-	for (size_t i = 0; i < rec_len; i++)
-		free(rec[i].data);
+	bt_stop(&t);
+}
+
+/* The disk is @format, and gets @snapshots overlays while it works. */
+static void snapshot_crashes(const char *format, int snapshots, unsigned int rounds, int moments)
+{
+	bt_start(&t, LOOP_AIO_AUTO);
+	files[0].raw = strcmp(format, "raw") == 0;
+	qt_sh(&t, "qemu-img create -f %s live0 %lu && cp live0 before", format,
+	      (unsigned long)DISK);
+	if (files[0].raw)
+		bt_open(&t, bt_path(&t, "live0"), "discard=unmap");
+	else
+		qt_open(&t, "live0", "discard=unmap");
+	interpose(0, t.d->node->file.node);
+	work(rounds, snapshots);
+	cr_assert_eq(top, snapshots);
+	judge_all(moments);
+	for (int i = files[0].raw; i <= snapshots; i++)
+		qt_sh(&t, "ln -sf live%d c%d && qemu-img check -f qcow2 c%d", i, i, i);
 	bt_stop(&t);
 }
 
@@ -363,4 +503,39 @@ Test(qcow2_crash, test_crash_with_internal_snapshot)
 	/* Zeroes, so that the old content needs no model; counted twice. */
 	crashes("cluster_size=4k", "qemu-io -f qcow2 -c 'write -P 0 0 2M' a.qcow2 && "
 		"qemu-img snapshot -c one a.qcow2", 600, 60);
+}
+
+Test(qcow2_crash, test_crash_around_snapshots_of_raw)
+{
+	qt_seed(21);
+	snapshot_crashes("raw", 3, 500, 40);
+}
+
+Test(qcow2_crash, test_crash_around_snapshots_of_qcow2)
+{
+	qt_seed(22);
+	snapshot_crashes("qcow2", 4, 600, 40);
+}
+
+/* A crash in the midst of it: the disk has its old length or the new one. */
+Test(qcow2_crash, test_crash_while_the_image_is_resized)
+{
+	struct err e = ERR_INIT;
+	size_t begun;
+
+	qt_seed(23);
+	bt_start(&t, LOOP_AIO_AUTO);
+	qt_sh(&t, "qemu-img create -f qcow2 -o cluster_size=512 a.qcow2 %lu && cp a.qcow2 before",
+	      (unsigned long)DISK);
+	qt_open(&t, "a.qcow2", "discard=unmap");
+	interpose(0, t.d->node->file.node);
+	work(200, 0);
+	begun = rec_len;
+	cr_assert_eq(image_resize(t.d->node, block_graph_wait_loop(t.g), 2048 * MIB, &e), 0, "%s",
+		     e.text);
+	cr_assert_gt(rec_len, begun + 3);
+	for (size_t at = begun; at <= rec_len; at++)
+		judge(at);
+	judge_all(20);
+	bt_stop(&t);
 }
