@@ -346,9 +346,66 @@ disk_recovers() {
 	disk_clean "$1"
 }
 
+# -- storage that goes away ---------------------------------------------------
+
+storage_loops=()
+storage_names=()
+
+# storage_begin: the open point is passed over, and the test ends, where no disk
+# can be taken away.
+storage_begin() {
+	export DM_DISABLE_UDEV=1 # the emulated host has none: nodes by dmsetup itself
+	modprobe -q loop || :
+	if ! modprobe -q dm_mod || ! losetup --find >/dev/null 2>&1 ||
+		! dmsetup targets >/dev/null 2>&1; then
+		skip "no device mapper or no loop devices"
+		finish
+		exit 0
+	fi
+	trap 'storage_end; test_exit' EXIT
+}
+
+# storage NAME MIB: an ext4 file system on /dev/mapper/retry-NAME.
+storage() {
+	local loop
+
+	disk_ext4 "$1" "$2"
+	loop=$(losetup --find --show "$DISK")
+	storage_loops+=("$loop")
+	storage_names+=("$1")
+	echo "0 $(($2 * 2048)) linear $loop 0" >"$LAB_TMP/$1.good"
+	echo "0 $(($2 * 2048)) error" >"$LAB_TMP/$1.bad"
+	dmsetup create "retry-$1" "$LAB_TMP/$1.good"
+}
+
+# switch NAME good|bad: what is in flight fails or is done, nothing waits.
+switch() {
+	dmsetup suspend --noflush --nolockfs "retry-$1"
+	dmsetup load "retry-$1" "$LAB_TMP/$1.$2"
+	dmsetup resume "retry-$1"
+}
+
+# storage_hang NAME: requests neither end nor fail, until the next switch.
+storage_hang() {
+	dmsetup suspend --noflush --nolockfs "retry-$1"
+}
+
+storage_end() {
+	local x
+
+	for x in "${storage_names[@]}"; do
+		dmsetup resume "retry-$x" || :
+		dmsetup remove --retry "retry-$x" || :
+	done
+	for x in "${storage_loops[@]}"; do
+		losetup -d "$x" || :
+	done
+}
+
 # -- QMP --------------------------------------------------------------------
 
 qmp_seq=0
+qmp_patience=	# seconds that a reply may take; default 30
 qmp_events=()
 
 # qmp_open SOCKET: connect, take the greeting, negotiate.
@@ -382,7 +439,7 @@ qmp() {
 	message="{\"execute\": \"$1\"${2:+, \"arguments\": $2}, \"id\": \"$id\"}"
 	printf '> %s\n' "$message" >>"$LAB_OUT/qmp.log"
 	printf '%s\n' "$message" >&"$qmp_out"
-	while qmp_line 30; do
+	while qmp_line "${qmp_patience:-30}"; do
 		if [[ $LINE =~ \"id\":\ *\"$id\" ]]; then
 			REPLY=$LINE
 			[[ ! $REPLY =~ \"error\":\ *\{ ]]
