@@ -46,7 +46,7 @@ struct entry {
 };
 
 static struct entry rec[LOG_MAX];
-static size_t rec_len;		/* position: entries and finished flushes */
+static _Atomic size_t rec_len;	/* position: entries and finished flushes */
 static pthread_mutex_t rec_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct block_driver recorder;
 
