@@ -179,8 +179,14 @@ guest_ready() {
 	guest_boot_id=${BASH_REMATCH[1]}
 }
 
+# Not by kill -0: now and then bash does not notice that a child has ended until it
+# starts another, and a child that nobody waited for can be signalled.
 guest_running() {
-	[[ $guest_pid ]] && kill -0 "$guest_pid" 2>/dev/null
+	local state
+
+	[[ $guest_pid ]] &&
+		{ read -r _ _ state _ <"/proc/$guest_pid/stat"; } 2>/dev/null &&
+		[[ $state != [ZX] ]]
 }
 
 # guest_line DEADLINE: the console's next line, in LINE.

@@ -12,6 +12,14 @@ say() {
 	printf '%s\n' "$*" >&2
 }
 
+# lab_alive PID: not ended. kill -0 says so of an ended child as well, as long as
+# bash has not noticed; now and then it does not until it starts another.
+lab_alive() {
+	local state
+
+	{ read -r _ _ state _ <"/proc/$1/stat"; } 2>/dev/null && [[ $state != [ZX] ]]
+}
+
 die() {
 	say "${0##*/}: $*"
 	exit 1
