@@ -308,13 +308,22 @@ Test(rtc, memory_size_bytes)
 Test(rtc, update_interrupt_comes_once_per_second)
 {
 	struct rig *r = rtc_rig(NULL);
+	uint8_t flags, again;
+	uint64_t start;
+	bool level;
 
 	get(r, 0x0c);
 	put(r, 0x0b, 0x12);
-	cr_assert(wait_irq(r));
-	cr_expect_eq(get(r, 0x0c) & 0x90, 0x90);
-	cr_expect_not(rig_level(r, IRQ));
-	cr_expect_eq(get(r, 0x0c), 0);
+	do {	/* once more where this process did not run for the next second */
+		cr_assert(wait_irq(r));
+		start = clock_ns();
+		flags = (uint8_t)get(r, 0x0c);
+		level = rig_level(r, IRQ);
+		again = (uint8_t)get(r, 0x0c);
+	} while (clock_ns() - start > 500 * NS_PER_MS);
+	cr_expect_eq(flags & 0x90, 0x90);
+	cr_expect_not(level);
+	cr_expect_eq(again, 0);
 	cr_expect(wait_irq(r));
 	rig_destroy(r);
 }
