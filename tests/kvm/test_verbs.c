@@ -439,6 +439,40 @@ Test(verbs, test_folder_that_is_a_link_is_refused)
 	cr_expect_eq(sh("[ -d $T/elsewhere ]"), 0, "and not followed");
 }
 
+/* ---- snapshots ---- */
+
+Test(verbs, test_snapshot_create_and_list)
+{
+	cr_assert_eq(sh("truncate -s 1M $T/a.raw $T/b.raw"), 0);
+	start("web", "-drive file=$T/a.raw,format=raw,if=none,id=d0 -device virtio-blk-pci,drive=d0,id=disk0 "
+	      "-drive file=$T/b.raw,format=raw,if=none,id=d1 -device virtio-blk-pci,drive=d1,id=disk1");
+	cr_expect_eq(sh("$R snapshot list web"), 0, "%s", out);
+	cr_expect_eq(sh("$R snapshot create web monday"), 0, "%s", out);
+	cr_expect(says("web: snapshot monday created\n") && says("/a.monday.qcow2\n") &&
+		  says("/b.monday.qcow2\n"), "%s", out);
+	cr_expect_eq(sh("$R snapshot create web tuesday --disk disk0"), 0, "%s", out);
+	cr_expect(says("/a.tuesday.qcow2\n") && !says("/b."), "%s", out);
+	cr_expect_eq(sh("$R snapshot create web --disk=d1=$T/new.qcow2 --atomic"), 0, "%s", out);
+	cr_expect_eq(sh("$R snapshot list web --json | python3 -c 'import json,sys; "
+			"print([(s[\"name\"], s[\"disk\"]) for s in json.load(sys.stdin)])'"), 0);
+	cr_expect_str_eq(out, "[('monday', 'disk0'), ('tuesday', 'disk0'), ('monday', 'disk1'), "
+			 "('new', 'disk1')]\n");
+	cr_expect_eq(sh("$R snapshot list web"), 0);
+	cr_expect(says("NAME ") && says("CREATED"), "%s", out);
+	/* All or none: what exists is not overwritten. */
+	cr_expect_eq(sh("echo x >$T/b.wednesday.qcow2; $R snapshot create web wednesday --disk d0 "
+			"--disk d1=$T/b.wednesday.qcow2"), 1, "%s", out);
+	cr_expect_eq(sh("test ! -e $T/a.wednesday.qcow2 && grep -qx x $T/b.wednesday.qcow2"), 0);
+	cr_expect_eq(sh("$R snapshot create web x --disk nosuch"), 1);
+	cr_expect(says("web has no disk 'nosuch'; roost disks web lists them"), "%s", out);
+	cr_expect_eq(sh("$R snapshot create web a/b"), 2, "%s", out);
+	cr_expect_eq(sh("$R snapshot melt web"), 2, "%s", out);
+	cr_expect_eq(sh("$R snapshot list none"), 3, "%s", out);
+	cr_expect_eq(sh("$R kill web; qemu-img check -q $T/a.tuesday.qcow2 && "
+			"qemu-img info --backing-chain $T/a.tuesday.qcow2 | grep -c ^image:"), 0);
+	cr_expect(says("3\n"), "%s", out);
+}
+
 /* ---- stored configuration ---- */
 
 Test(verbs, test_attach_config_changes_the_file_alone)

@@ -94,6 +94,7 @@ int verb_disks(struct verb_call *c, struct err *e);
 int verb_attach(struct verb_call *c, struct err *e);
 int verb_detach(struct verb_call *c, struct err *e);
 int verb_topology(struct verb_call *c, struct err *e);
+int verb_snapshot(struct verb_call *c, struct err *e);
 int verb_stop(struct verb_call *c, struct err *e);
 int verb_kill(struct verb_call *c, struct err *e);
 int verb_pause(struct verb_call *c, struct err *e);

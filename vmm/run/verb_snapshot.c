@@ -1,0 +1,447 @@
+/*
+ * vmm/run/verb_snapshot.c - `roost snapshot`: external snapshots of a running VM's
+ * disks.
+ *
+ * Threads: the only one of the process.
+ * Missing: delete and revert, which need a chain to be merged while the VM runs.
+ *
+ * Nothing is recorded: a snapshot is the file that the guest's writes go to since
+ * then, and the chains of the running VM are the list of them. Its name is in the
+ * file's: root.monday.qcow2 on root.raw is "monday".
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/base/json.h"
+#include "vmm/base/util.h"
+#include "vmm/run/table.h"
+#include "vmm/run/verb.h"
+
+#define CHAIN_MAX	2048	/* of what the other end says */
+#define EXTENSION	".qcow2"
+#define OVERLAYS_MAX	64	/* of one transaction */
+
+struct snap {
+	const char *vm, *name;
+	char made_up[24];	/* the name where none was given */
+	char **disk;		/* "DISK" or "DISK=FILE", borrowed */
+	int disks;
+	struct qmpc *q;
+	struct overlay {
+		json_t *inserted;	/* of query-block, borrowed */
+		char *file;		/* owned */
+		char node[40];
+		bool made, added;	/* file and node are ours to remove */
+	} overlay[OVERLAYS_MAX];
+	int overlays;
+};
+
+/* ---- words ---- */
+
+static int usage(struct verb_call *c, const char *why, const char *word, struct err *e)
+{
+	c->exit = VERB_USAGE;
+	return err_set(e, -EINVAL, "snapshot: %s%s; usage: roost snapshot %s", why, word,
+		       c->verb->args);
+}
+
+/* [SNAPSHOT] [--disk DISK[=FILE]]... [--atomic] */
+static int parse(struct verb_call *c, struct snap *s, struct err *e)
+{
+	for (int i = 2; i < c->argc; i++) {
+		const char *word = c->argv[i];
+
+		if (strcmp(word, "--atomic") == 0)
+			continue;	/* always all or none */
+		if (strcmp(word, "--disk") == 0 && c->argv[i + 1])
+			s->disk[s->disks++] = c->argv[++i];
+		else if (strncmp(word, "--disk=", 7) == 0)
+			s->disk[s->disks++] = c->argv[i] + 7;
+		else if (*word == '-' || s->name)
+			return usage(c, "it has no use for ", word, e);
+		else
+			s->name = word;
+	}
+	if (s->name && (strchr(s->name, '/') || strchr(s->name, '.') || !*s->name))
+		return usage(c, "the name goes into file names, so it has neither / nor .: ",
+			     s->name, e);
+	if (!s->name) {
+		snprintf(s->made_up, sizeof(s->made_up), "%lld", (long long)time(NULL));
+		s->name = s->made_up;
+	}
+	return 0;
+}
+
+/* ---- disks ---- */
+
+/* "disk0" of ".../peripheral/disk0/virtio-backend", into @buf. */
+static const char *device_id(const json_t *b, char *buf, size_t len)
+{
+	const char *qdev = json_str(b, "qdev", ""), *tail = strstr(qdev, "/peripheral/");
+
+	snprintf(buf, len, "%s", tail ? tail + strlen("/peripheral/") : "");
+	buf[strcspn(buf, "/")] = '\0';
+	return buf;
+}
+
+static const char *disk_name(const json_t *b, char *buf, size_t len)
+{
+	const char *drive = json_str(b, "device", "");
+
+	if (*device_id(b, buf, len))
+		return buf;
+	return *drive ? drive : json_str(json_object_get(b, "inserted"), "node-name", "-");
+}
+
+/* Is @b the disk that @word, up to a '=', names: by device, drive or node? */
+static bool is_named(const json_t *b, const char *word)
+{
+	const char *names[] = {
+		json_str(b, "device", ""),
+		json_str(json_object_get(b, "inserted"), "node-name", ""), ""
+	};
+	size_t len = strcspn(word, "=");
+	char id[128];
+
+	names[2] = device_id(b, id, sizeof(id));
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (len && strlen(names[i]) == len && strncmp(names[i], word, len) == 0)
+			return true;
+	return false;
+}
+
+/* ---- create ---- */
+
+/* Beside the disk's present file, without its extension and the name of the last
+ * snapshot. */
+static char *default_file(const char *now, const char *name)
+{
+	size_t len = strlen(now), ext = strlen(EXTENSION);
+	const char *slash = strrchr(now, '/'), *dot;
+	bool overlay = len > ext && strcmp(now + len - ext, EXTENSION) == 0;
+	char *stem = xstrdup(now), *file;
+
+	for (int cuts = overlay ? 2 : 1; cuts > 0; cuts--) {
+		dot = strrchr(stem, '.');
+		if (dot && dot - stem > (slash ? slash - now + 1 : 0))
+			stem[dot - stem] = '\0';
+	}
+	file = xasprintf("%s.%s" EXTENSION, stem, name);
+	free(stem);
+	return file;
+}
+
+/* The VM's folder is another one: a whole path. NULL: no such folder. */
+static char *whole_path(const char *file)
+{
+	const char *slash = strrchr(file, '/');
+	char *dir = xasprintf("%.*s", slash ? (int)(slash - file + 1) : 2, slash ? file : "./");
+	char *real = realpath(dir, NULL), *path = NULL;
+
+	if (real)
+		path = xasprintf("%s/%s", strcmp(real, "/") ? real : "", slash ? slash + 1 : file);
+	free(real);
+	free(dir);
+	return path;
+}
+
+static int add_overlay(struct snap *s, const json_t *b, const char *word, struct err *e)
+{
+	json_t *ins = json_object_get(b, "inserted");
+	const char *eq = word ? strchr(word, '=') : NULL;
+	struct overlay *o = &s->overlay[s->overlays];
+	char *file;
+
+	if (s->overlays == OVERLAYS_MAX)
+		return err_set(e, -E2BIG, "snapshot: %d disks at a time; name them with --disk",
+			       OVERLAYS_MAX);
+	file = eq ? whole_path(eq + 1) : default_file(json_str(ins, "file", "disk"), s->name);
+	if (!file)
+		return err_sys(e, -errno, "snapshot: %s: its folder", eq + 1);
+	*o = (struct overlay){ .inserted = ins, .file = file };
+	snprintf(o->node, sizeof(o->node), "s%llx-%d", (unsigned long long)clock_ns(), s->overlays);
+	s->overlays++;
+	return 0;
+}
+
+/* Those that were named, else all that the guest can write to. */
+static int choose_disks(struct snap *s, json_t *list, struct err *e)
+{
+	json_t *b, *ins;
+	size_t i;
+	int r = 0, found;
+
+	if (!s->disks)
+		json_array_foreach(list, i, b) {
+			ins = json_object_get(b, "inserted");
+			if (r == 0 && ins && !json_is_true(json_object_get(ins, "ro")))
+				r = add_overlay(s, b, NULL, e);
+		}
+	for (int k = 0; k < s->disks && r == 0; k++) {
+		found = s->overlays;
+		json_array_foreach(list, i, b)
+			if (r == 0 && is_named(b, s->disk[k]))
+				r = add_overlay(s, b, s->disk[k], e);
+		if (r == 0 && s->overlays == found)
+			r = err_set(e, -ENOENT, "%s has no disk '%.*s'; roost disks %s lists them",
+				    s->vm, (int)strcspn(s->disk[k], "="), s->disk[k], s->vm);
+	}
+	if (r == 0 && !s->overlays)
+		r = err_set(e, -ENOENT, "%s has no disk that it writes to", s->vm);
+	return r;
+}
+
+static int sync_path(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC), r;
+
+	if (fd < 0)
+		return -errno;
+	r = fsync(fd) < 0 ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+/* The file and its folder's entry are durable before the VM hears of it. */
+static int sync_file(const char *file)
+{
+	char *dir = xasprintf("%.*s", (int)(strrchr(file, '/') - file + 1), file);
+	int r = sync_path(file, O_RDWR);
+
+	if (r == 0)
+		r = sync_path(dir, O_RDONLY | O_DIRECTORY);
+	free(dir);
+	return r;
+}
+
+/* An empty image on the disk's present file, never in place of another file. */
+static int make_image(struct overlay *o, struct err *e)
+{
+	json_t *image = json_object_get(o->inserted, "image");
+	char *full = realpath(json_str(o->inserted, "file", ""), NULL), size[24];
+	char *words[] = { "create", "-q", "-u", "-f", "qcow2", "-b", full, "-F",
+			  (char *)(uintptr_t)json_str(o->inserted, "drv", "raw"), o->file, size };
+	struct verb_call img = { .argc = ARRAY_LEN(words), .argv = words };
+	int fd = full ? open(o->file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1, r;
+
+	o->made = fd >= 0;
+	if (fd < 0) {
+		r = err_sys(e, -errno, "snapshot: cannot create %s", o->file);
+	} else {
+		close(fd);
+		snprintf(size, sizeof(size), "%lld", (long long)json_integer_value(
+			 json_object_get(image, "virtual-size")));
+		r = verb_img(&img, e);
+		if (r == 0)
+			r = sync_file(o->file);
+		if (r && !err_is_set(e))
+			err_sys(e, r, "snapshot: %s", o->file);
+	}
+	free(full);
+	return r;
+}
+
+static int add_node(struct snap *s, struct overlay *o, struct err *e)
+{
+	json_t *cache = json_object_get(o->inserted, "cache");
+	int r = qmpc_run(s->q, "blockdev-add",
+			 json_pack("{s:s, s:s, s:n, s:{s:b, s:b}, s:{s:s, s:s}}", "driver", "qcow2",
+				   "node-name", o->node, "backing", "cache", "direct",
+				   json_is_true(json_object_get(cache, "direct")), "no-flush",
+				   json_is_true(json_object_get(cache, "no-flush")), "file",
+				   "driver", "file", "filename", o->file), NULL, e);
+
+	o->added = r == 0;
+	return r;
+}
+
+/* All disks in one transaction. */
+static int switch_all(struct snap *s, struct err *e)
+{
+	json_t *actions = json_array();
+
+	for (int i = 0; i < s->overlays; i++)
+		json_array_append_new(actions, json_pack("{s:s, s:{s:s, s:s}}", "type",
+				      "blockdev-snapshot", "data", "node",
+				      json_str(s->overlay[i].inserted, "node-name", ""), "overlay",
+				      s->overlay[i].node));
+	return qmpc_run(s->q, "transaction", json_pack("{s:o}", "actions", actions), NULL, e);
+}
+
+/* The disks keep their chains: what was made for them goes. */
+static void undo(struct snap *s)
+{
+	for (int i = 0; i < s->overlays; i++) {
+		struct overlay *o = &s->overlay[i];
+
+		if (o->added)
+			qmpc_run(s->q, "blockdev-del", json_pack("{s:s}", "node-name", o->node),
+				 NULL, NULL);
+		if (o->made)
+			unlink(o->file);
+	}
+}
+
+static int create(struct verb_call *c, struct qmpc *q, struct err *e)
+{
+	struct snap *s = xcalloc(1, sizeof(*s));
+	json_t *list = NULL;
+	int r;
+
+	s->vm = c->argv[0];
+	s->q = q;
+	s->disk = xcalloc((size_t)c->argc + 1, sizeof(*s->disk));
+	r = parse(c, s, e);
+	if (r == 0)
+		r = qmpc_run(q, "query-block", NULL, &list, e);
+	if (r == 0)
+		r = choose_disks(s, list, e);
+	for (int i = 0; i < s->overlays && r == 0; i++) {
+		r = make_image(&s->overlay[i], e);
+		if (r == 0)
+			r = add_node(s, &s->overlay[i], e);
+	}
+	if (r == 0)
+		r = switch_all(s, e);
+	/* Without an answer nobody knows whether the guest writes there by now. */
+	if (r && r != -ETIMEDOUT && r != -EPIPE)
+		undo(s);
+	if (r == 0)
+		printf("%s: snapshot %s created\n", s->vm, s->name);
+	for (int i = 0; i < s->overlays; i++) {
+		if (r == 0)
+			printf("%s\n", s->overlay[i].file);
+		free(s->overlay[i].file);
+	}
+	json_decref(list);
+	free(s->disk);
+	free(s);
+	return r;
+}
+
+/* ---- list ---- */
+
+static const json_t *node_of_file(const json_t *nodes, const char *file)
+{
+	const json_t *n;
+	size_t i;
+
+	/* The image, not the protocol node below it, which is the same file. */
+	json_array_foreach((json_t *)(uintptr_t)nodes, i, n)
+		if (strcmp(json_str(n, "file", ""), file) == 0 &&
+		    strcmp(json_str(n, "drv", ""), "file"))
+			return n;
+	return NULL;
+}
+
+static void put_name(json_t *row, const char *file)
+{
+	const char *base = strrchr(file, '/'), *dot;
+	char *stem = xstrdup(base ? base + 1 : file);
+	size_t len = strlen(stem), ext = strlen(EXTENSION);
+
+	if (len > ext && strcmp(stem + len - ext, EXTENSION) == 0)
+		stem[len - ext] = '\0';
+	dot = strrchr(stem, '.');
+	json_put_str(row, "name", dot && dot[1] ? dot + 1 : stem);
+	free(stem);
+}
+
+static void put_created(json_t *row, const char *file)
+{
+	struct statx st;
+	char text[32];
+	struct tm tm;
+	time_t t;
+
+	if (statx(AT_FDCWD, file, 0, STATX_BTIME, &st) < 0 || !(st.stx_mask & STATX_BTIME))
+		return;
+	t = (time_t)st.stx_btime.tv_sec;
+	if (localtime_r(&t, &tm) && strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S %z", &tm))
+		json_put_str(row, "created", text);
+}
+
+/* The disk's files that have one below them, the oldest first. */
+static void list_disk(json_t *rows, const json_t *nodes, const json_t *b)
+{
+	const json_t *n = json_object_get(b, "inserted");
+	size_t at = json_array_size(rows);
+	const char *file, *below;
+	char id[128];
+
+	for (int i = 0; n && i < CHAIN_MAX; i++) {
+		json_t *row = json_object();
+
+		file = json_str(n, "file", "");
+		below = json_str(n, "backing_file", NULL);
+		if (!below) {
+			json_decref(row);
+			break;
+		}
+		put_name(row, file);
+		json_put_str(row, "disk", disk_name(b, id, sizeof(id)));
+		put_created(row, file);
+		json_put_str(row, "file", file);
+		json_put_str(row, "backing-file", below);
+		json_array_insert_new(rows, at, row);
+		n = node_of_file(nodes, below);
+	}
+}
+
+static int list(struct verb_call *c, struct qmpc *q, bool json, struct err *e)
+{
+	static const struct table_col cols[] = {
+		{ "name", "NAME", TABLE_TEXT }, { "disk", "DISK", TABLE_TEXT },
+		{ "created", "CREATED", TABLE_TEXT }, { "file", "FILE", TABLE_TEXT },
+		{ "backing-file", "ON", TABLE_TEXT }, { NULL, NULL, TABLE_TEXT }
+	};
+	json_t *disks = NULL, *nodes = NULL, *rows, *b;
+	size_t i;
+	int r = qmpc_run(q, "query-block", NULL, &disks, e);
+
+	if (r == 0)
+		r = qmpc_run(q, "query-named-block-nodes", NULL, &nodes, e);
+	if (r == 0) {
+		rows = json_array();
+		json_array_foreach(disks, i, b)
+			list_disk(rows, nodes, b);
+		table_print(stdout, cols, rows, json);
+		json_decref(rows);
+	}
+	json_decref(disks);
+	json_decref(nodes);
+	return r;
+}
+
+int verb_snapshot(struct verb_call *c, struct err *e)
+{
+	struct runtime rt = RUNTIME_INIT;
+	const char *what = c->argc > 0 ? c->argv[0] : "";
+	bool is_list = strcmp(what, "list") == 0, json = false;
+	struct qmpc *q;
+	int r;
+
+	if ((!is_list && strcmp(what, "create")) || c->argc < 2)
+		return usage(c, "create or list, and a VM's name", "", e);
+	if (is_list && c->argc > 2)
+		json = strcmp(c->argv[2], "--json") == 0;
+	if (is_list && c->argc > 2 + json)
+		return usage(c, "it has no use for ", c->argv[2 + json], e);
+	c->argv[0] = c->argv[1];	/* where verb_qmp() looks for the name */
+	r = verb_qmp(c, &rt, &q, e);
+	if (r)
+		return r;
+	r = is_list ? list(c, q, json, e) : create(c, q, e);
+	if (r == -ETIMEDOUT)
+		c->exit = VERB_NO_ANSWER;
+	qmpc_close(q);
+	runtime_close(&rt);
+	return r;
+}
