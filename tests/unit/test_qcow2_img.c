@@ -228,6 +228,21 @@ Test(qcow2_img, test_resize_grows_with_zeroes_and_shrinks)
 	qt_check(&t, "a.qcow2");
 }
 
+Test(qcow2_img, test_info_of_a_chain_is_that_of_qemu_img)
+{
+	qt_sh(&t, "mkdir sub && ./roost img create -q -f qcow2 -b ../s.raw -F raw sub/a.qcow2 && "
+	      "./roost img create -q -f qcow2 -b sub/a.qcow2 -F qcow2 b.qcow2");
+	qt_sh(&t, "qemu-img info --backing-chain b.qcow2 | grep -E '^(image|file format|virtual size|"
+	      "$)' >want && ./roost img info --backing-chain b.qcow2 | "
+	      "grep -E '^(image|file format|virtual size|$)' | diff want -");
+	qt_sh(&t, "./roost img info --backing-chain --output=json b.qcow2 | python3 -c 'import json,"
+	      "sys; print([i[\"filename\"] for i in json.load(sys.stdin)])' | grep -F "
+	      "\"['b.qcow2', 'sub/a.qcow2', 'sub/../s.raw']\"");
+	qt_sh(&t, "qemu-img rebase -u -b ../b.qcow2 -F qcow2 sub/a.qcow2");
+	cr_assert_eq(qt_status(&t, "./roost img info --backing-chain b.qcow2 2>err"), 1);
+	qt_sh(&t, "grep -q 'creates an infinite loop' err && test $(wc -l <err) = 1");
+}
+
 /* 262,144 L1 entries, each the same L2 table of 2 MiB. */
 Test(qcow2_img, test_check_of_one_table_over_and_over_ends_soon)
 {

@@ -25,7 +25,7 @@ static const struct {
 } commands[] = {
 	{ "create", "f:b:F:o:qu", "[-f FMT] [-b BACKING -F FMT] [-o k=v,...] FILE [SIZE]", 1, 2,
 	  img_create },
-	{ "info", "f:U", "[-f FMT] [--output=json] [-U] FILE", 1, 1, img_info },
+	{ "info", "f:U", "[-f FMT] [--output=json] [--backing-chain] [-U] FILE", 1, 1, img_info },
 	{ "check", "f:r:qUp", "[-f FMT] [-r leaks|all] [--output=json] [-p] [-U] FILE", 1, 1,
 	  img_check },
 	{ "map", "f:U", "[-f FMT] [--output=json] [-U] FILE", 1, 1, img_map },
@@ -44,6 +44,7 @@ static const struct option longs[] = {
 	{ "output", required_argument, NULL, 1 }, { "shrink", no_argument, NULL, 2 },
 	{ "json", no_argument, NULL, 3 }, { "force-share", no_argument, NULL, 'U' },
 	{ "pattern", required_argument, NULL, 4 }, { "flush-interval", required_argument, NULL, 5 },
+	{ "backing-chain", no_argument, NULL, 6 },
 	{ 0 }
 };
 
@@ -198,6 +199,7 @@ static void take_flag(struct img *m, int c)
 	m->strict |= c == 's';
 	m->shrink |= c == 2;
 	m->json |= c == 3;
+	m->chain |= c == 6;
 }
 
 static int take_valued(struct img *m, int c, const char *arg, bool bench, struct err *e)

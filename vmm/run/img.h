@@ -27,7 +27,7 @@ struct img {
 	const char *options[16];	/* -o */
 	int noptions;
 	bool json, quiet, force_share, progress, compressed, unsafe, shrink, writes, backing_given;
-	bool keep, strict;
+	bool keep, strict, chain;
 	enum image_fix fix;
 	uint64_t count, depth, step, bytes, offset;
 	int pattern, flush_interval;

@@ -1,7 +1,7 @@
 /*
  * vmm/run/img_info.c - roost img info, check, map.
  * Threads: the only one of the process.
- * Missing: info --backing-chain; holes of raw images in map.
+ * Missing: holes of raw images in map.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -101,16 +101,14 @@ static void print_info(const json_t *o)
 		print_value(key, v);
 }
 
-int img_info(struct img *m, struct err *e)
+static int describe(struct img *m, const char *path, const char *fmt, json_t *o, struct err *e)
 {
-	const char *path = m->argv[0];
-	json_t *o = json_object();
 	struct img_file f;
 	struct stat st;
 	int r;
 
 	/* Nothing that it names is opened for looking at it. */
-	r = img_open(m, &f, path, m->fmt, IMG_NO_BACKING, e);
+	r = img_open(m, &f, path, fmt, IMG_NO_BACKING, e);
 	if (r == 0) {
 		json_put_str(o, "filename", path);
 		json_put_str(o, "format", f.n->drv->name);
@@ -120,11 +118,81 @@ int img_info(struct img *m, struct err *e)
 		r = image_describe(f.n, m->l, o, e);
 		img_close(&f);
 	}
+	return r;
+}
+
+/* What @name in the image at @path means; the caller frees it. */
+static char *backing_path(const char *path, const char *name)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (*name == '/' || !slash)
+		return xstrdup(name);
+	return xasprintf("%.*s/%s", (int)(slash - path), path, name);
+}
+
+static bool is_listed(const json_t *list, const char *path)
+{
+	const json_t *o;
+	struct stat a, b;
+	size_t i;
+
+	if (stat(path, &a) < 0)
+		return false;
+	json_array_foreach((json_t *)(uintptr_t)list, i, o)
+		if (stat(json_str(o, "filename", ""), &b) == 0 && a.st_dev == b.st_dev &&
+		    a.st_ino == b.st_ino)
+			return true;
+	return false;
+}
+
+/* The image and, when the user says so, the files that it names, and so on. */
+static int describe_chain(struct img *m, json_t *list, struct err *e)
+{
+	char *path = xstrdup(m->argv[0]), *fmt = m->fmt ? xstrdup(m->fmt) : NULL;
+	int r = 0;
+
+	while (r == 0 && path) {
+		json_t *o = json_object();
+		const char *name, *name_fmt;
+		char *next = NULL;
+
+		if (is_listed(list, path))
+			r = err_set(e, -ELOOP, "Backing file '%.200s' creates an infinite loop", path);
+		if (r == 0)
+			r = describe(m, path, fmt, o, e);
+		name = json_str(o, "backing-filename", NULL);
+		name_fmt = json_str(o, "backing-filename-format", NULL);
+		if (m->chain && name)
+			next = backing_path(path, name);
+		free(path);
+		free(fmt);
+		path = next;
+		fmt = name_fmt ? xstrdup(name_fmt) : NULL;
+		if (r == 0)
+			json_array_append(list, o);
+		json_decref(o);
+	}
+	free(path);
+	free(fmt);
+	return r;
+}
+
+int img_info(struct img *m, struct err *e)
+{
+	json_t *list = json_array(), *o;
+	size_t i;
+	int r = describe_chain(m, list, e);
+
 	if (r == 0 && m->json)
-		print_json(o);
+		print_json(m->chain ? list : json_array_get(list, 0));
 	else if (r == 0)
-		print_info(o);
-	json_decref(o);
+		json_array_foreach(list, i, o) {
+			if (i)
+				printf("\n");
+			print_info(o);
+		}
+	json_decref(list);
 	return r ? 1 : 0;
 }
 
