@@ -83,6 +83,9 @@ void file_probe_cache(struct file_node *f);
 
 /* file_io.c */
 void file_submit(struct block_node *n, struct block_req *r);
+/* Is there a hole at @pos? *@len is cut to what is alike. Where the file system does
+ * not say there is none. For tools: nothing else uses the file meanwhile. */
+bool file_hole(const struct file_node *f, uint64_t pos, uint64_t *len);
 /* Move @bytes between @iov and the file; @then gets 0 or -errno. @r->now.op
  * says nothing here: zeroes and bounced requests come this way too. */
 void file_xfer(struct file_node *f, struct block_req *r, const struct iovec *iov, int iovcnt,

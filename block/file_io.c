@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <unistd.h>
 
 #include "vmm/base/util.h"
 
@@ -363,6 +364,17 @@ static void file_zero(struct file_node *f, struct block_req *r)
 		file_range_begin(f, r, false, zero_start);
 	else
 		zero_start(r);
+}
+
+bool file_hole(const struct file_node *f, uint64_t pos, uint64_t *len)
+{
+	off_t data = lseek(f->fd, (off_t)pos, SEEK_DATA), end;
+	bool hole = data < 0 ? errno == ENXIO : (uint64_t)data > pos;
+
+	end = hole ? data : lseek(f->fd, (off_t)pos, SEEK_HOLE);
+	if (end > (off_t)pos)
+		*len = MIN(*len, (uint64_t)end - pos);
+	return hole;
 }
 
 void file_submit(struct block_node *n, struct block_req *r)

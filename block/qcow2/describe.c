@@ -7,7 +7,9 @@
  * Missing: holes of raw files are reported as data.
  */
 #include <errno.h>
+#include <string.h>
 
+#include "block/file.h"
 #include "block/image.h"
 #include "block/qcow2/qcow2.h"
 #include "vmm/base/json.h"
@@ -96,6 +98,18 @@ static int qcow2_status(struct q2 *q, struct loop *l, uint64_t pos, uint64_t len
 	return r ? r : x->kind == Q2_UNLOADED ? -EIO : 0;
 }
 
+/* A raw image's holes are zeroes that nothing has to be read for. */
+static void raw_status(struct block_node *n, uint64_t pos, struct image_extent *x)
+{
+	x->node = n->file.node ? n->file.node : n;
+	x->offset = pos;
+	x->data = true;
+	/* Not where the image is a part of its file (offset=, size=). */
+	if (strcmp(x->node->drv->name, "file") == 0 && x->node->bytes == n->bytes)
+		x->data = !file_hole((const struct file_node *)x->node, pos, &x->len);
+	x->zero = !x->data;
+}
+
 int image_status(struct block_node *n, struct loop *l, uint64_t pos, uint64_t len, bool deep,
 		 struct image_extent *x)
 {
@@ -106,9 +120,7 @@ int image_status(struct block_node *n, struct loop *l, uint64_t pos, uint64_t le
 	for (;; n = n->backing.node, depth++) {
 		*x = (struct image_extent){ .len = len, .depth = depth, .present = true };
 		if (!node_is_qcow2(n)) {
-			x->data = true;
-			x->node = n->file.node ? n->file.node : n;
-			x->offset = pos;
+			raw_status(n, pos, x);
 			return 0;
 		}
 		r = qcow2_status((struct q2 *)n, l, pos, len, &q);

@@ -228,6 +228,25 @@ Test(qcow2_img, test_resize_grows_with_zeroes_and_shrinks)
 	qt_check(&t, "a.qcow2");
 }
 
+/* Also below an overlay, and where the file ends in a hole. */
+Test(qcow2_img, test_map_knows_the_holes_of_raw)
+{
+	qt_sh(&t, "truncate -s 8M h.raw && for at in 0 17 40 100; do dd if=/dev/urandom of=h.raw "
+	      "bs=64k seek=$at count=3 conv=notrunc,fsync; done");
+	qt_sh(&t, "qemu-img map --output=json -f raw h.raw >want && "
+	      "./roost img map --output=json -f raw h.raw >got && python3 -c 'import json; "
+	      "a, b = json.load(open(\"want\")), json.load(open(\"got\")); "
+	      "[e.pop(\"compressed\", 0) for e in a + b]; assert a == b and len(a) == 8, (a, b)'");
+	qt_sh(&t, "qemu-img map -f raw h.raw >want && ./roost img map -f raw h.raw | diff want -");
+	qt_sh(&t, "qemu-img create -q -f qcow2 -b h.raw -F raw o.qcow2 && "
+	      "./roost img convert -O raw o.qcow2 c.raw && cmp h.raw c.raw && "
+	      "test $(stat -c %%b c.raw) -le $(stat -c %%b h.raw)");
+	qt_sh(&t, "./roost img convert -f raw -O qcow2 -c h.raw z.qcow2 && qemu-img compare h.raw z.qcow2");
+	qt_check(&t, "z.qcow2");
+	qt_sh(&t, "cp s.raw used.raw && truncate -s 8M used.raw && "
+	      "./roost img convert -n -f raw -O raw h.raw used.raw && cmp h.raw used.raw");
+}
+
 Test(qcow2_img, test_info_of_a_chain_is_that_of_qemu_img)
 {
 	qt_sh(&t, "mkdir sub && ./roost img create -q -f qcow2 -b ../s.raw -F raw sub/a.qcow2 && "

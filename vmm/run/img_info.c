@@ -1,7 +1,7 @@
 /*
  * vmm/run/img_info.c - roost img info, check, map.
  * Threads: the only one of the process.
- * Missing: holes of raw images in map.
+ * Missing: nothing known.
  */
 #include <errno.h>
 #include <inttypes.h>
