@@ -130,7 +130,10 @@ plug d3 '"bus": "rp2", "addr": "0.2"'
 plug d2 '"bus": "rp2", "addr": "0.1"'
 plug d1 '"bus": "rp2", "addr": "0.0", "multifunction": true'
 guest_disks 4
-guest_sh "ls -d /sys/bus/pci/devices/\$(cat /sys/bus/pci/slots/2/address).?/driver | wc -l"
+# The disks are not the last functions that get their drivers.
+guest_sh "at=/sys/bus/pci/devices/\$(cat /sys/bus/pci/slots/2/address); i=0;
+until [ \$(ls -d \$at.?/driver | wc -l) = 8 ]; do i=\$((i + 1)); [ \$i -lt 100 ] || break;
+sleep 0.1; done; ls -d \$at.?/driver | wc -l"
 expect "$OUTPUT" "^8" "functions"
 unplug f5
 for fn in 0 1 2 3 4 5 6 7; do
