@@ -141,7 +141,8 @@ Test(verbs, test_console_shows_from_the_first_byte)
 {
 	start("web", "");
 	cr_expect_eq(sh("$R console web >$T/one & $R console web --read-only >$T/two & "
-			"sleep 0.5; $R stop web && wait"), 0, "%s", out);
+			"for i in $(seq 100); do grep -q up $T/one && grep -q up $T/two && break; "
+			"sleep 0.1; done; $R stop web && wait"), 0, "%s", out);
 	cr_expect_eq(sh("cat $T/one $T/two"), 0);
 	cr_expect_str_eq(out, "guest is up\nguest is off\nguest is up\nguest is off\n");
 	cr_expect_eq(sh("$R console web"), 3, "%s", out);

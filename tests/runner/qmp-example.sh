@@ -14,12 +14,15 @@ for _ in $(seq 100); do
 	[ ! -S "$dir/qmp" ] || break
 	sleep 0.1
 done
-python3 "$client" "$dir/qmp" query-status | grep -q '"status": "running"'
+# Not into grep -q, which ends at the first match: the client's next line would fail.
+python3 "$client" "$dir/qmp" query-status >"$dir/out"
+grep -q '"status": "running"' "$dir/out"
 if python3 "$client" "$dir/qmp" no-such-command 2>"$dir/err"; then
 	echo "no-such-command succeeded"
 	exit 1
 fi
 grep -q CommandNotFound "$dir/err"
-python3 "$client" "$dir/qmp" stop --wait STOP | grep -q '"event": "STOP"'
+python3 "$client" "$dir/qmp" stop --wait STOP >"$dir/out"
+grep -q '"event": "STOP"' "$dir/out"
 python3 "$client" "$dir/qmp" quit
 wait $pid
