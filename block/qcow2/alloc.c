@@ -119,7 +119,9 @@ static int grow_blocks(struct q2 *q, uint64_t i, uint64_t n, uint64_t used)
 	return r;
 }
 
-/* The header's fields of the table change in one sector. */
+/* The header's fields of the table change in one sector. A flush makes that durable
+ * before anything that the new table alone counts is exposed, and before the old
+ * one's clusters are free. */
 static int switch_table(struct q2 *q, uint64_t off, uint64_t entries, uint64_t table)
 {
 	struct q2_header old = q->h;
@@ -131,10 +133,10 @@ static int switch_table(struct q2 *q, uint64_t off, uint64_t entries, uint64_t t
 	q->h.reftable_offset = off;
 	q->h.reftable_clusters = (uint32_t)table;
 	r = q2_header_write(q, q2_wloop(q));
-	if (r == 0)
-		r = q2_sync_io(q, q2_wloop(q), BLOCK_FLUSH, 0, NULL, 0);
 	if (r) {
+		/* What fails may have reached the disk all the same. */
 		q->h = old;
+		q2_header_write(q, q2_wloop(q));
 		return r;
 	}
 	q2_mark_meta(q, off, table << q->cb, true);
@@ -179,15 +181,14 @@ static int grow_table(struct q2 *q)
 	if (r == 0)
 		r = q2_sync_io(q, q2_wloop(q), BLOCK_WRITE, off, raw, table << q->cb);
 	q2_release(raw, table << q->cb);
-	for (i = 0; i < blocks && r == 0; i++) {
-		q->rt[q->rt_entries + i] = (first + i) << q->cb;
-		q->rbt[q->rt_entries + i].state = TAB_LOADED;
-		q2_mark_meta(q, (first + i) << q->cb, q->cs, true);
-	}
+	/* Until then nothing points there: the next try does it all again. */
 	if (r == 0)
 		r = switch_table(q, off, entries, table);
-	if (r)		/* nothing points there: forget it */
-		memset(q->rt + q->rt_entries, 0, blocks * 8);
+	for (i = 0; i < blocks && r == 0; i++) {
+		q->rt[first / q->rb_count + i] = (first + i) << q->cb;
+		q->rbt[first / q->rb_count + i].state = TAB_LOADED;
+		q2_mark_meta(q, (first + i) << q->cb, q->cs, true);
+	}
 	q->virgin = MAX(q->virgin, first + blocks + table);
 	return r;
 }
