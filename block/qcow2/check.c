@@ -10,7 +10,8 @@
  * All references are counted, then compared with what the image says. Leaks
  * are repaired in place. For anything worse the refcounts are written anew
  * behind everything that is used, and the header's one sector switches to
- * them: a crash meanwhile leaves the old ones.
+ * them: a crash meanwhile leaves the old ones. On a device they go behind what is
+ * in use.
  */
 #include "block/qcow2/qcow2.h"
 
@@ -495,20 +496,34 @@ static int write_counts(struct checker *k, uint64_t first, uint64_t blocks, uint
 	return r;
 }
 
+static bool can_grow(const struct q2 *q)
+{
+	return q->n.file.node->drv != &block_driver_host_device;
+}
+
+/* Clusters for refcounts that count themselves as well, from cluster @first on. */
+static void plan_counts(const struct q2 *q, uint64_t first, uint64_t *blocks, uint64_t *table)
+{
+	uint64_t need;
+
+	*blocks = *table = 1;
+	for (;;) {
+		need = (first + *blocks + *table + q->rb_count - 1) / q->rb_count;
+		if (need <= *blocks && *blocks * 8 <= *table << q->cb)
+			break;
+		*blocks = MAX(*blocks, need);
+		*table = MAX(*table, (*blocks * 8 + q->cs - 1) >> q->cb);
+	}
+}
+
 static int rebuild(struct checker *k)
 {
 	struct q2 *q = k->q;
 	struct block_node *f = q->n.file.node;
-	uint64_t first = k->clusters, blocks = 1, table = 1, need;
+	uint64_t first = can_grow(q) ? k->clusters : k->top, blocks, table;
 	int r;
 
-	for (;;) {
-		need = (first + blocks + table + q->rb_count - 1) / q->rb_count;
-		if (need <= blocks && blocks * 8 <= table << q->cb)
-			break;
-		blocks = MAX(blocks, need);
-		table = MAX(table, (blocks * 8 + q->cs - 1) >> q->cb);
-	}
+	plan_counts(q, first, &blocks, &table);
 	if (table << q->cb > REFTABLE_BYTES_MAX)
 		return -EFBIG;
 	/* The file's length is known to others as well. */
@@ -587,15 +602,13 @@ static int run(struct checker *k, struct err *e)
 	return r ? r : repair(k);
 }
 
-int image_check(struct block_node *n, struct loop *l, enum image_fix fix, struct image_check *c,
-		struct err *e)
+static int check(struct block_node *n, struct loop *l, enum image_fix fix, struct image_check *c,
+		 struct err *e)
 {
 	struct q2 *q = (struct q2 *)n;
 	struct checker k = { .q = q, .l = l, .c = c, .fix = fix };
 	int r;
 
-	if (!node_is_qcow2(n))
-		return err_set(e, -ENOTSUP, "This image format does not support checks");
 	k.clusters = (n->file.node->bytes + q->cs - 1) >> q->cb;
 	k.refs = q2_reserve(k.clusters * 4);
 	k.table = q2_reserve(q->cs);
@@ -607,4 +620,33 @@ int image_check(struct block_node *n, struct loop *l, enum image_fix fix, struct
 	q2_release(k.table, q->cs);
 	q2_release(k.refs, k.clusters * 4);
 	return r ? err_sys(e, r, "the check could not be finished") : 0;
+}
+
+/* Entries are repaired before it is known whether the refcounts have to be written
+ * anew. Where the file cannot grow, a look tells first whether there is room. */
+static int check_room(struct q2 *q, struct loop *l, struct err *e)
+{
+	uint64_t bytes = q->n.file.node->bytes, blocks, table;
+	struct image_check look = { 0 };
+	int r = check(&q->n, l, IMAGE_FIX_NONE, &look, e);
+
+	if (r || look.corruptions == 0)
+		return r;
+	plan_counts(q, look.end >> q->cb, &blocks, &table);
+	if (look.end + ((blocks + table) << q->cb) <= bytes)
+		return 0;
+	return err_set(e, -ENOSPC, "%s has no room for new refcounts behind the %" PRIu64 " bytes in "
+		       "use, nothing was changed; make it %" PRIu64 " bytes larger",
+		       q->n.filename, look.end, look.end + ((blocks + table) << q->cb) - bytes);
+}
+
+int image_check(struct block_node *n, struct loop *l, enum image_fix fix, struct image_check *c,
+		struct err *e)
+{
+	int r;
+
+	if (!node_is_qcow2(n))
+		return err_set(e, -ENOTSUP, "This image format does not support checks");
+	r = fix == IMAGE_FIX_ALL && !can_grow((struct q2 *)n) ? check_room((struct q2 *)n, l, e) : 0;
+	return r ? r : check(n, l, fix, c, e);
 }

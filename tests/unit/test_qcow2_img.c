@@ -303,6 +303,27 @@ Test(qcow2_img, test_convert_to_a_device_leaves_nothing_of_it)
 	qt_sh(&t, "losetup -d $(cat dev)");
 }
 
+/* New refcounts go behind what is in use; without room nothing changes. */
+Test(qcow2_img, test_repair_of_a_device_needs_room)
+{
+	int full, roomy = -1;
+
+	fresh();
+	poke(0x20000 + 2 * 8, 0, 2);	/* a count that is too small */
+	poke(0x40000 + 8, 1ull << 50, 8);	/* an entry that points nowhere */
+	qt_sh(&t, "cp a.qcow2 was && cp a.qcow2 b.qcow2 && truncate -s +1M b.qcow2");
+	if (qt_status(&t, "losetup -f --show a.qcow2 >dev 2>/dev/null && "
+		      "losetup -f --show b.qcow2 >dev2 2>/dev/null"))
+		cr_skip_test("no loop device");
+	full = qt_status(&t, "./roost img check -q -f qcow2 -r all $(cat dev) 2>err");
+	roomy = qt_status(&t, "./roost img check -q -f qcow2 -r all $(cat dev2)");
+	qt_sh(&t, "sync $(cat dev) $(cat dev2); losetup -d $(cat dev) $(cat dev2)");
+	cr_expect_eq(full, 1);
+	qt_sh(&t, "grep -q 'no room for new refcounts' err && test $(wc -l <err) = 1 && cmp a.qcow2 was");
+	cr_expect_eq(roomy, 0);
+	qt_check(&t, "b.qcow2");
+}
+
 /* No cluster for a larger L1 table: the header keeps the old size as well. */
 Test(qcow2_img, test_resize_that_fails_leaves_a_readable_image)
 {
