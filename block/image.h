@@ -81,6 +81,9 @@ int image_write_compressed(struct block_node *n, struct loop *l, uint64_t pos,
 			   const uint8_t *data, uint64_t len);
 /* [pos, pos + len) is the backing file's again; parts of clusters stay. */
 int image_unallocate(struct block_node *n, struct loop *l, uint64_t pos, uint64_t len);
+/* Host clusters for [pos, pos + len), whole clusters or the disk's end, of which nothing
+ * is there yet; they read as zeroes. Flushed by the caller. */
+int image_preallocate(struct block_node *n, struct loop *l, uint64_t pos, uint64_t len);
 /* Change the backing file's name in the image, unchecked; NULL: none. */
 int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 		      const char *format, struct err *e);

@@ -1,6 +1,6 @@
 /*
  * block/qcow2/offline.c - changes that only tools make: compressed clusters,
- * and giving clusters back to the backing file.
+ * preallocated ones, and giving clusters back to the backing file.
  *
  * Spec:    docs/interop/qcow2.txt, "Compressed Clusters Descriptor".
  * Threads: main loop's thread; no request is in flight.
@@ -160,6 +160,43 @@ int image_unallocate(struct block_node *n, struct loop *l, uint64_t pos, uint64_
 			q2_entry_set(q, g, 0, 0);
 		}
 		pthread_mutex_unlock(&q->meta);
+	}
+	return r;
+}
+
+/* As many clusters from @g on as are free in a row; *@n of them at most. */
+static int allocate_row(struct q2 *q, struct loop *l, uint64_t g, uint32_t *n)
+{
+	uint64_t host, bitmap = q->ext ? UINT32_MAX : 0;
+	bool fresh;
+	int r = table_ready(q, l, g);
+
+	if (r)
+		return r;
+	pthread_mutex_lock(&q->meta);
+	r = q2_alloc(q, *n, &host, n, &fresh, true);
+	for (uint32_t i = 0; i < *n && r == 0; i++)
+		q2_entry_set(q, g + i, (host + ((uint64_t)i << q->cb)) | OFLAG_COPIED, bitmap);
+	pthread_mutex_unlock(&q->meta);
+	/* What was used before, or lies on a device, is not zero. */
+	if (r == 0 && !fresh)
+		r = q2_sync_io(q, l, BLOCK_WRITE_ZEROES, host, NULL, (uint64_t)*n << q->cb);
+	return r;
+}
+
+int image_preallocate(struct block_node *n, struct loop *l, uint64_t pos, uint64_t len)
+{
+	struct q2 *q = (struct q2 *)n;
+	uint64_t end = (pos + len + q->cs - 1) >> q->cb, left;
+	uint32_t got;
+	int r = 0;
+
+	if (!node_is_qcow2(n) || n->data.node || n->backing.node)
+		return -ENOTSUP;
+	for (uint64_t g = pos >> q->cb; g < end && r == 0; g += got) {
+		left = BIT64(q->l2_bits) - (g & (BIT64(q->l2_bits) - 1));
+		got = (uint32_t)MIN(left, end - g);
+		r = allocate_row(q, l, g, &got);
 	}
 	return r;
 }

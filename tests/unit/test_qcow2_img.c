@@ -58,6 +58,24 @@ Test(qcow2_img, test_create_makes_what_qemu_img_accepts)
 	}
 }
 
+Test(qcow2_img, test_preallocated_metadata_is_in_order)
+{
+	for (size_t i = 0; i < ARRAY_LEN(layouts); i++) {
+		qt_sh(&t, "rm -f a.qcow2 && ./roost img create -q -f qcow2 -o preallocation=metadata,%s "
+		      "a.qcow2 40M && truncate -s 40M z.raw && qemu-img compare z.raw a.qcow2",
+		      layouts[i]);
+		qt_check(&t, "a.qcow2");
+		qt_sh(&t, "qemu-img check a.qcow2 | grep -q ' = 100.00%% allocated' && "
+		      "test $(du -k a.qcow2 | cut -f1) -lt 12000");
+		qt_open(&t, "a.qcow2", "");
+		qt_equals(&t, "z.raw");
+		qt_close(&t);
+		qt_check(&t, "a.qcow2");
+	}
+	cr_expect_eq(qt_status(&t, "./roost img create -o preallocation=metadata z.raw 1M 2>err"), 1);
+	qt_sh(&t, "grep -q 'is for qcow2 images' err");
+}
+
 Test(qcow2_img, test_convert_round_trip_in_every_layout)
 {
 	for (size_t i = 0; i < ARRAY_LEN(layouts); i++) {

@@ -1,7 +1,7 @@
 /*
  * vmm/run/img_create.c - roost img create, resize, rebase.
  * Threads: the only one of the process.
- * Missing: preallocation of metadata alone (off, falloc and full are there).
+ * Missing: nothing known.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,8 @@ struct create_opts {
 	int prealloc;
 };
 
-static const char *const prealloc_words[] = { "off", "falloc", "full", NULL };
+static const char *const prealloc_words[] = { "off", "falloc", "full", "metadata", NULL };
+#define PREALLOC_METADATA	3
 
 #define OPT(kind, field, ...) PROP_##kind(struct create_opts, field, __VA_ARGS__)
 static const struct prop create_props[] = {
@@ -175,8 +176,17 @@ static void announce(const char *path, const char *fmt, const struct image_qcow2
 	       1u << o->refcount_order);
 }
 
-/* preallocation=: zeroes written to all of it. */
-static int preallocate(struct img *m, const char *path, const char *fmt, struct err *e)
+static int preallocate_chunk(struct img *m, struct img_file *f, int how, uint64_t at,
+			     uint8_t *zero)
+{
+	uint64_t n = MIN(f->n->bytes - at, (uint64_t)IMG_CHUNK);
+
+	return how == PREALLOC_METADATA ? image_preallocate(f->n, m->l, at, n) :
+	       img_io(m, f, BLOCK_WRITE, 0, at, zero, n);
+}
+
+/* preallocation=: all clusters, for metadata, or zeroes written to all of it. */
+static int preallocate(struct img *m, const char *path, const char *fmt, int how, struct err *e)
 {
 	uint8_t *zero = calloc(1, IMG_CHUNK);
 	struct img_file f;
@@ -184,8 +194,7 @@ static int preallocate(struct img *m, const char *path, const char *fmt, struct 
 
 	if (r == 0) {
 		for (uint64_t at = 0; at < f.n->bytes && r == 0; at += IMG_CHUNK)
-			r = img_io(m, &f, BLOCK_WRITE, 0, at, zero,
-				   MIN(f.n->bytes - at, (uint64_t)IMG_CHUNK));
+			r = preallocate_chunk(m, &f, how, at, zero);
 		if (r == 0)
 			r = img_io(m, &f, BLOCK_FLUSH, 0, 0, NULL, 0);
 		if (r)
@@ -214,6 +223,10 @@ int img_create(struct img *m, struct err *e)
 		r = err_set(e, -EINVAL, "raw images have no backing file; use -f qcow2");
 	if (r == 0 && strcmp(fmt, "qcow2") == 0)
 		r = image_qcow2_check_opts(&o, e);
+	if (r == 0 && c.prealloc == PREALLOC_METADATA &&
+	    (strcmp(fmt, "qcow2") || o.backing_file || o.data_file))
+		r = err_set(e, -EINVAL, "preallocation=metadata is for qcow2 images without a backing "
+			    "or data file");
 	if (r == 0 && o.backing_file && c.size == 0)
 		r = size_of_backing(m, path, o.backing_file, o.backing_format, &o.size, e);
 	if (r == 0 && o.size == 0 && m->argc < 2 && !o.backing_file)
@@ -225,7 +238,7 @@ int img_create(struct img *m, struct err *e)
 	if (r == 0)
 		r = img_make(m, path, fmt, &o, e);
 	if (r == 0 && c.prealloc)
-		r = preallocate(m, path, fmt, e);
+		r = preallocate(m, path, fmt, c.prealloc, e);
 	prop_free(tables, &c);
 	return r ? 1 : 0;
 }
