@@ -33,7 +33,12 @@
 
 enum block_op {
 	BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES,
-	BLOCK_OPS
+	BLOCK_OPS,
+	/* Never a drive's: a qcow2 node takes what it has of a range from its
+	 * backing file only. Reads the same before and after, and orders itself
+	 * with guests' writes. With BLOCK_EOF_ZEROES, zeroes behind the end of the
+	 * backing file become its own as well. */
+	BLOCK_POPULATE = BLOCK_OPS
 };
 
 enum block_req_flags {

@@ -88,4 +88,8 @@ int image_preallocate(struct block_node *n, struct loop *l, uint64_t pos, uint64
 int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 		      const char *format, struct err *e);
 
+/* After that, when the node in use has its new backing node: what it says of
+ * itself. Main loop. */
+void image_backing_changed(struct block_node *n, const char *name, const char *format);
+
 #endif

@@ -115,7 +115,7 @@ static int check_pair(const struct disk *k, const struct snapshot_pair *p, struc
 			       "disk '%s' %" PRIu64 "; make them equal", p->overlay,
 			       (uint64_t)k->overlay->bytes, p->node, (uint64_t)k->node->bytes);
 	if (k->d->on_close)
-		return err_set(e, -EBUSY, "another snapshot of '%s' is under way", p->node);
+		return err_set(e, -EBUSY, "a snapshot or job of '%s' is under way", p->node);
 	return 0;
 }
 

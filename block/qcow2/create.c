@@ -234,12 +234,14 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 	if (name && (!*name || strlen(name) > BACKING_NAME_MAX))
 		return err_set(e, -EINVAL, "the backing file's name must have 1 to %u bytes",
 			       BACKING_NAME_MAX);
-	h = q->h;
-	h.backing_offset = h.backing_bytes = 0;
 	buf = q2_reserve(2 * q->cs);
 	if (!buf)
 		return err_sys(e, -ENOMEM, "no memory for a cluster");
 	old = buf + q->cs;
+	/* Tables may grow meanwhile, which the header tells as well. */
+	pthread_mutex_lock(&q->meta);
+	h = q->h;
+	h.backing_offset = h.backing_bytes = 0;
 	/* Writing made the bitmaps stale: keep an image with some as it is. */
 	r = q->bitmap_dir ? -ENOTSUP : q2_sync_io(q, l, BLOCK_READ, 0, old, q->cs);
 	if (r == 0)
@@ -248,10 +250,25 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 		r = q2_sync_io(q, l, BLOCK_WRITE, 0, buf, q->cs);
 	if (r == 0)
 		r = q2_sync_io(q, l, BLOCK_FLUSH, 0, NULL, 0);
-	if (r == 0)
-		q->h = h;
+	if (r == 0) {	/* all that changed: requests look at the rest */
+		q->h.backing_offset = h.backing_offset;
+		q->h.backing_bytes = h.backing_bytes;
+	}
+	pthread_mutex_unlock(&q->meta);
 	q2_release(buf, 2 * q->cs);
 	return r ? err_sys(e, r, "cannot change the backing file's name") : 0;
+}
+
+void image_backing_changed(struct block_node *n, const char *name, const char *format)
+{
+	struct q2 *q = (struct q2 *)n;
+
+	free(q->backing_name);
+	free(q->backing_format);
+	q->backing_name = name ? xstrdup(name) : NULL;
+	q->backing_format = format ? xstrdup(format) : NULL;
+	n->backing_file = q->backing_name;
+	n->backing_format = q->backing_format;
 }
 
 /* More L1 entries than there are: a larger table elsewhere. Nothing else runs. */

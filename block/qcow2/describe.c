@@ -84,18 +84,25 @@ int image_describe(struct block_node *n, struct loop *l, json_t *out, struct err
 	return 0;
 }
 
+#define STATUS_TRIES	100
+
+/* A read brings the L2 table into memory, beside whatever requests are in flight;
+ * one or two more where memory for tables is short and others need it. */
 static int qcow2_status(struct q2 *q, struct loop *l, uint64_t pos, uint64_t len,
 			struct q2_extent *x)
 {
-	int r;
+	uint8_t sector[BLOCK_SECTOR];
+	struct iovec iov = { sector, sizeof(sector) };
+	int r = 0;
 
-	*x = q2_lookup(q, pos, len);
-	if (x->kind != Q2_UNLOADED)
-		return 0;
-	r = q2_load_sync(q, q2_table_of(q, pos >> q->cb), l);
-	if (r == 0)
+	for (int i = 0; i < STATUS_TRIES; i++) {
 		*x = q2_lookup(q, pos, len);
-	return r ? r : x->kind == Q2_UNLOADED ? -EIO : 0;
+		if (x->kind != Q2_UNLOADED)
+			return 0;
+		r = block_io_wait(&q->n, l, BLOCK_READ, 0, align_down(pos, BLOCK_SECTOR), &iov, 1,
+				  sizeof(sector));
+	}
+	return r ? r : -EIO;
 }
 
 /* A raw image's holes are zeroes that nothing has to be read for. */

@@ -105,11 +105,6 @@ static int one_cluster(struct q2 *q, struct loop *l, uint64_t g, const uint8_t *
 	return 0;
 }
 
-static bool is_zero(const uint8_t *p, size_t n)
-{
-	return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
-}
-
 int image_write_compressed(struct block_node *n, struct loop *l, uint64_t pos,
 			   const uint8_t *data, uint64_t len)
 {
@@ -127,7 +122,7 @@ int image_write_compressed(struct block_node *n, struct loop *l, uint64_t pos,
 		part = MIN(q->cs, len - i);
 		memset(buf + q->cs + part, 0, q->cs - part);
 		memcpy(buf + q->cs, data + i, part);
-		if (!is_zero(buf + q->cs, part) || q2_backed(q, pos + i))
+		if (!q2_is_zero(buf + q->cs, part) || q2_backed(q, pos + i))
 			r = one_cluster(q, l, (pos + i) >> q->cb, buf + q->cs, buf);
 		else	/* the image may have had something there */
 			r = block_io_wait(n, l, BLOCK_WRITE_ZEROES, BLOCK_UNMAP, pos + i, NULL, 0,

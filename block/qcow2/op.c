@@ -559,6 +559,7 @@ static void start(struct q2_op *op)
 		read_next(op);
 		break;
 	case BLOCK_WRITE:
+	case BLOCK_POPULATE:
 		q2_write_start(op);
 		break;
 	case BLOCK_FLUSH:

@@ -173,6 +173,7 @@ struct q2_op {
 	uint64_t u0;			/* first guest byte of the units it fills */
 	uint32_t ulen;
 	bool whole;			/* other subclusters have data as well */
+	bool zeroes;			/* populating: what it found */
 	uint32_t need;			/* L2 table to load */
 	void (*resume)(struct q2_op *op);
 	/* clusters registered as being allocated; under meta */
@@ -350,6 +351,11 @@ static inline void put_be16(void *p, uint16_t v)
 {
 	v = htobe16(v);
 	memcpy(p, &v, sizeof(v));
+}
+
+static inline bool q2_is_zero(const uint8_t *p, size_t n)
+{
+	return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
 }
 
 static inline bool bit_get(const uint8_t *map, uint64_t i)

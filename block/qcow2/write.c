@@ -11,6 +11,10 @@
  * those as well waits, everybody else goes on. The data is written, with what
  * the rest of a cluster (or subcluster) had before, and then the L2 entries
  * change in memory. The disk learns of them with a flush (flush.c).
+ *
+ * Populating (BLOCK_POPULATE) is the same without new data: what "the rest" had
+ * before is all there is. Registered like any allocation, it never overtakes a
+ * guest's write to the same cluster, nor the reverse.
  */
 #include "block/qcow2/qcow2.h"
 
@@ -127,7 +131,7 @@ static uint32_t run_length(struct q2_op *op, uint64_t g)
 	struct q2 *q = op->q;
 	uint64_t max = (op->lim - op->pos) >> q->cb, left, n;
 
-	if ((op->pos & (q->cs - 1)) || max == 0 || q->ext)
+	if ((op->pos & (q->cs - 1)) || max == 0 || q->ext || op->op == BLOCK_POPULATE)
 		return 1;
 	left = BIT64(q->l2_bits) - (g & (BIT64(q->l2_bits) - 1));
 	max = MIN(max, left);
@@ -158,14 +162,15 @@ static int alloc_step(struct q2_op *op, bool may_block)
 	if (q2_must_wait(op, g, 1))
 		return Q2_WAIT;
 	x = q2_lookup(q, op->pos, 1);
-	if (x.kind == Q2_BAD || (x.kind == Q2_DATA && (x.copied || q->n.data.node)))
+	if (x.kind == Q2_BAD || (x.kind == Q2_DATA && (x.copied || q->n.data.node)) ||
+	    (op->op == BLOCK_POPULATE && x.kind != Q2_UNALLOC))
 		return Q2_AGAIN;
 	r = q2_own_table(q, t, may_block);
 	if (r)
 		return r;
 	e = q2_entry(q, g, &bitmap);
 	n = run_length(op, g);
-	op->owned = op->fresh = op->whole = false;
+	op->owned = op->fresh = op->whole = op->zeroes = false;
 	if (q->n.data.node) {
 		op->host = g << q->cb;
 	} else if (has_own(q, e)) {
@@ -192,6 +197,16 @@ static uint64_t new_bitmap(const struct q2_op *op, uint64_t g, uint64_t old)
 	return (old | bits) & ~(bits << 32);
 }
 
+/* A cluster of zeroes that was read to populate it needs no host cluster. */
+static void link_zeroes(struct q2_op *op)
+{
+	struct q2 *q = op->q;
+
+	q2_free_now(q, op->host, 1);
+	q2_entry_set(q, op->g0, OFLAG_ZERO, 0);
+	delist(op);
+}
+
 static int link_step(struct q2_op *op, bool may_block)
 {
 	struct q2 *q = op->q;
@@ -207,6 +222,10 @@ static int link_step(struct q2_op *op, bool may_block)
 	/* Clean tables may have been given up meanwhile. */
 	if (!q2_is_loaded(q, op->need))
 		return Q2_LOAD;
+	if (op->zeroes) {
+		link_zeroes(op);
+		return 0;
+	}
 	for (uint32_t i = 0; i < op->gn; i++) {
 		e = q2_entry(q, op->g0 + i, &bitmap);
 		host = op->host + ((uint64_t)i << q->cb);
@@ -280,6 +299,12 @@ static void composed(struct block_req *c, int ret)
 	data_end(op, ret);
 }
 
+/* A cluster of its own that an entry can call zero. */
+static bool may_be_zeroes(const struct q2_op *op)
+{
+	return op->owned && !op->whole && !op->q->ext && op->q->h.version >= 3;
+}
+
 /* The old content of the units is in the buffer: lay the new over it. */
 static void old_read(struct q2_op *rd, int ret)
 {
@@ -293,7 +318,14 @@ static void old_read(struct q2_op *rd, int ret)
 		return;
 	}
 	memset(mem + (disk_end - op->u0), 0, op->u0 + op->ulen - disk_end);
-	gather(op, mem + (op->pos - op->u0), (uint32_t)(op->wend - op->pos));
+	if (op->op != BLOCK_POPULATE)
+		gather(op, mem + (op->pos - op->u0), (uint32_t)(op->wend - op->pos));
+	else if (may_be_zeroes(op) && q2_is_zero(mem, op->ulen)) {
+		op->zeroes = true;
+		op->pos = op->wend;
+		data_end(op, 0);
+		return;
+	}
 	op->v[0] = (struct iovec){ mem, op->ulen };
 	q2_child(op, q2_data(q), BLOCK_WRITE, op->host + (op->u0 - (op->g0 << q->cb)), op->v, 1,
 		 op->ulen, composed);
@@ -375,12 +407,16 @@ static void data_start(struct q2_op *op)
 	uint64_t unit = op->whole ? q->cs : q->sub;
 
 	op->wend = MIN(op->lim, (op->g0 + op->gn) << q->cb);
+	/* Subclusters that are there may be written in place meanwhile. */
+	if (op->op == BLOCK_POPULATE)
+		op->wend = op->pos + q2_lookup(q, op->pos, op->wend - op->pos).len;
 	op->u0 = align_down(op->pos, unit);
 	op->ulen = (uint32_t)(align_up(op->wend, unit) - op->u0);
 	/* New clusters are zero, so only what was not has to be copied. */
-	if ((op->u0 == op->pos && op->u0 + op->ulen == op->wend) ||
-	    (op->fresh && reads_zero(q, op->u0, op->pos) &&
-	     reads_zero(q, op->wend, op->u0 + op->ulen))) {
+	if (op->op != BLOCK_POPULATE &&
+	    ((op->u0 == op->pos && op->u0 + op->ulen == op->wend) ||
+	     (op->fresh && reads_zero(q, op->u0, op->pos) &&
+	      reads_zero(q, op->wend, op->u0 + op->ulen)))) {
 		data_next(op);
 		return;
 	}
@@ -441,6 +477,14 @@ static void in_place(struct q2_op *op, const struct q2_extent *x)
 			 BLOCK_WRITE_ZEROES, x->host, op->v, n, got, in_place_done);
 }
 
+/* Populating passes over what is this image's own, or zero. */
+static bool nothing_to_take(const struct q2_op *op, const struct q2_extent *x)
+{
+	if (x->kind == Q2_UNALLOC)
+		return !q2_backed(op->q, op->pos) && !(op->flags & BLOCK_EOF_ZEROES);
+	return x->kind != Q2_UNLOADED && x->kind != Q2_BAD;
+}
+
 void q2_write_next(struct q2_op *op)
 {
 	struct q2 *q = op->q;
@@ -455,6 +499,13 @@ void q2_write_next(struct q2_op *op)
 		return;
 	}
 	x = q2_lookup(q, op->pos, op->lim - op->pos);
+	if (op->op == BLOCK_POPULATE && nothing_to_take(op, &x)) {
+		op->pos += x.len;
+		op->work.cb = wake_work;	/* no deeper on the stack */
+		op->resume = q2_write_next;
+		loop_defer(op->loop, &op->work);
+		return;
+	}
 	/* Allocated clusters lie in the file: else a write would make it as long
 	 * as the entry likes. */
 	if (x.kind == Q2_DATA && !q->n.data.node &&

@@ -497,6 +497,124 @@ Test(qmp_block, test_jobs_that_cannot_be_are_refused_or_say_why)
 	vm_unlisten(v->rig->vm, &l);	/* the job is left to quit */
 }
 
+/* ---- block-stream ---- */
+
+static char ended[512];
+
+static void note_stream(struct vm_listener *l, const char *name, json_t *data)
+{
+	struct err e = ERR_INIT;
+	char type[64];
+
+	note_job(l, name, data);
+	if (strncmp(name, "BLOCK_JOB_", 10))
+		return;
+	snprintf(type, sizeof(type), "q_obj_%s-arg", name);
+	cr_expect_eq(qmp_schema_check(q, type, data, name, &e), 0, "%s", e.text);
+	snprintf(ended, sizeof(ended), "%s %s %s", name, json_str(data, "device", "?"),
+		 json_str(data, "error", "no error"));
+}
+
+static struct vm_listener streams = { .event = note_stream };
+
+static void start_stream(const char *args)
+{
+	vm_listen(v->rig->vm, &streams);
+	add_overlay();
+	json_decref(ok("blockdev-snapshot", "{'node': 'format', 'overlay': 'ov'}", NULL));
+	json_decref(ok("block-stream", args, NULL));
+}
+
+static void stream_until(const char *word)
+{
+	for (int i = 0; i < 5000 && !strstr(jobs, word); i++)
+		loop_turn(v->rig->loop, NS_PER_MS);
+	cr_assert(strstr(jobs, word), "%s", jobs);
+}
+
+static json_t *the_block_job(const char *status)
+{
+	json_t *list = ok("query-block-jobs", "{}", "[BlockJobInfo]");
+	json_t *job = json_incref(json_array_get(list, 0));
+
+	cr_assert_eq(json_array_size(list), 1);
+	cr_expect_str_eq(json_str(job, "status", ""), status);
+	json_decref(list);
+	return job;
+}
+
+Test(qmp_block, test_stream_frees_the_disk_from_its_backing_file)
+{
+	char text[512];
+	json_t *list;
+
+	start_stream("{'job-id': 's0', 'device': 'ov'}");
+	stream_until("null");
+	cr_expect_str_eq(jobs, "created running waiting pending concluded null ");
+	cr_expect_str_eq(ended, "BLOCK_JOB_COMPLETED s0 no error");
+	list = ok("query-block-jobs", "{}", "[BlockJobInfo]");
+	cr_expect_eq(json_array_size(list), 0);
+	json_decref(list);
+	json_decref(ok("blockdev-del", "{'node-name': 'format'}", NULL));
+	snprintf(text, sizeof(text), "! qemu-img info -U %s.ov | grep 'backing file' && "
+		 "qemu-img check -q -U %s.ov && qemu-img compare -q -U -f raw -F qcow2 %s %s.ov",
+		 path, path, path, path);
+	cr_expect_eq(system(text), 0);
+	vm_unlisten(v->rig->vm, &streams);
+	drop_overlay();
+}
+
+Test(qmp_block, test_stream_is_slowed_paused_and_cancelled)
+{
+	json_t *job;
+
+	/* The whole disk is one piece: the next would come in a fortnight. */
+	start_stream("{'job-id': 's0', 'device': 'ov', 'speed': 1, 'auto-dismiss': false}");
+	job = the_block_job("running");
+	cr_expect_eq(json_integer_value(json_object_get(job, "speed")), 1);
+	json_decref(job);
+	json_decref(ok("job-pause", "{'id': 's0'}", NULL));
+	fails("job-pause", "{'id': 's0'}", "cannot accept command verb 'pause'");
+	json_decref(the_block_job("paused"));
+	json_decref(ok("block-job-set-speed", "{'device': 's0', 'speed': 2}", NULL));
+	json_decref(ok("block-job-resume", "{'device': 's0'}", NULL));
+	fails("job-resume", "{'id': 's0'}", "cannot accept command verb 'resume'");
+	json_decref(the_block_job("running"));
+	fails("job-dismiss", "{'id': 's0'}", "cannot accept command verb 'dismiss'");
+	fails("block-stream", "{'job-id': 's1', 'device': 'ov'}", "snapshot or job of 'ov'");
+	fails("block_resize", "{'node-name': 'ov', 'size': 2097152}", "ov");
+	json_decref(ok("block-job-cancel", "{'device': 's0'}", NULL));
+	stream_until("concluded");
+	cr_expect_str_eq(jobs, "created running paused running aborting concluded ");
+	cr_expect_str_eq(ended, "BLOCK_JOB_CANCELLED s0 no error");
+	json_decref(ok("job-dismiss", "{'id': 's0'}", NULL));
+	fails("blockdev-del", "{'node-name': 'format'}", "in use");
+	vm_unlisten(v->rig->vm, &streams);
+	drop_overlay();
+}
+
+Test(qmp_block, test_streams_that_cannot_be_are_refused)
+{
+	add_overlay();
+	fails("block-stream", "{'device': 'none'}", "Cannot find device='none'");
+	fails("block-stream", "{'device': 'format'}", "(raw) has no backing file");
+	fails("block-stream", "{'device': 'ov'}", "not the top node of a disk");
+	fails("block-stream", "{'device': 'ov', 'base': 'x', 'base-node': 'y'}", "same time");
+	fails("block-stream", "{'device': 'ov', 'backing-file': 'x'}", "entire chain");
+	fails("block-stream", "{'device': 'ov', 'base': 'x'}", "no backing file of 'ov'");
+	fails("block-stream", "{'device': 'ov', 'auto-finalize': false}", "auto-finalize=false");
+	fails("block-job-cancel", "{'device': 'none'}", "Block job 'none' not found");
+	fails("block-job-set-speed", "{'device': 'none', 'speed': 1}", "not found");
+	drop_overlay();
+}
+
+Test(qmp_block, test_quit_in_the_midst_of_a_stream_is_survived)
+{
+	start_stream("{'device': 'ov', 'speed': 1}");
+	vm_unlisten(v->rig->vm, &streams);
+	drop_overlay();		/* teardown() cancels it */
+}
+
 /* ---- blockdev-snapshot-sync ---- */
 
 Test(qmp_block, test_snapshot_sync_makes_the_file_and_switches)

@@ -2,12 +2,14 @@
  * vmm/control/job.h - long work that a client watches: QMP's jobs.
  *
  * A job runs on a thread of its own, because it waits for disks; all else is the
- * main loop's. It ends "concluded" and stays until job-dismiss.
+ * main loop's. It ends "concluded" and stays until job-dismiss; a block job, which
+ * older clients watch by its BLOCK_JOB events, dismisses itself unless asked not to.
  */
 #ifndef VMM_CONTROL_JOB_H
 #define VMM_CONTROL_JOB_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/base/err.h"
@@ -19,16 +21,33 @@ struct job_ops {
 	const char *type;		/* QAPI JobType */
 	/* On the job's thread. 0 or -errno with a sentence. */
 	int (*run)(struct job *j, void *arg, struct err *e);
-	/* On the main loop, once, when run has returned; releases @arg. */
+	/* On the main loop, once, when all is over; releases @arg. */
 	void (*end)(void *arg);
+	/* On the main loop after run() succeeded; job_completed() follows, now or
+	 * later, unless end() comes first. NULL: nothing to do. */
+	void (*complete)(struct job *j, void *arg);
+	/* Work that calls job_pace(): it can be paused, slowed and cancelled, and
+	 * has the events of block jobs. */
+	bool block;
+};
+
+struct job_block_opts {
+	uint64_t speed;			/* bytes per second; 0: as fast as it goes */
+	bool auto_dismiss;
 };
 
 /* Start a job called @id, which must be new; events follow. On failure @arg is
  * still the caller's. Main loop. */
 int job_start(struct qmp *q, const char *id, const struct job_ops *ops, void *arg,
 	      struct err *e);
+int job_start_block(struct qmp *q, const char *id, const struct job_ops *ops,
+		    const struct job_block_opts *o, void *arg, struct err *e);
+void job_completed(struct job *j, int ret, const struct err *e);
 /* On the job's thread: @done of @all units of anything. */
 void job_progress(struct job *j, uint64_t done, uint64_t all);
+/* The same after @bytes of work: waits while the job is paused or too fast.
+ * -ECANCELED: end now. */
+int job_pace(struct job *j, uint64_t bytes, uint64_t done, uint64_t all);
 /* Make the folder entry of the file at @path durable. Waits; any thread. */
 int job_sync_folder(const char *path);
 

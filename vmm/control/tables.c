@@ -10,6 +10,7 @@
 	X(qmp_table_blockdev)	\
 	X(qmp_table_create)	\
 	X(qmp_table_snapshot_sync) \
+	X(qmp_table_stream)	\
 	X(qmp_table_job)	\
 	X(qmp_table_control)	\
 	X(qmp_table_vm)		\
