@@ -1,12 +1,13 @@
 #!/bin/bash
 # External snapshots of a disk that a guest writes to: one after the other by
-# QMP while fio verifies what it wrote, and the sequence that libvirt uses. The
-# chain is judged by qemu-img, the file system by e2fsck.
+# QMP while fio verifies what it wrote, block-stream of the whole chain under the
+# same load, and the sequence that libvirt uses. The chain is judged by qemu-img,
+# the file system by e2fsck.
 # timeout: 900
 # shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-count=10
+count=50
 
 # snapshots FROM TO: overlays snap-FROM.qcow2 to snap-TO.qcow2 on disk "data".
 snapshots() {
@@ -30,16 +31,38 @@ guest_boot cloud "root=/dev/vda rw" -smp 2 -m 512 "${ARGS[@]}" -object iothread,
 qmp_open "$LAB_TMP/qmp"
 guest_sh "mount -t ext4 /dev/vdb /mnt"
 
-point "$count snapshots while fio writes and verifies"
-guest_sh "(fio --name=v --directory=/mnt --ioengine=libaio --iodepth=8 --direct=1 \
---rw=randwrite --bs=4k --size=16m --verify=md5 --do_verify=1 --verify_fatal=1 \
+# fio_start: write at random, then read it back, in the background of the guest.
+fio_start() {
+	guest_sh "rm -f /fio.*; (fio --name=v --directory=/mnt --ioengine=libaio --iodepth=8 \
+--direct=1 --rw=randwrite --bs=4k --size=16m --verify=md5 --do_verify=1 --verify_fatal=1 \
 --verify_state_save=0 --fsync=64 --minimal >/fio.out 2>&1; echo \$? >/fio.status) \
 >/dev/null 2>&1 & sleep 2"
+}
+
+fio_end() {
+	guest_sh "for i in \$(seq 300); do test -e /fio.status && break; sleep 1; done; cat /fio.status /fio.out" 320
+	expect "$OUTPUT" '^0'$'\n' "fio's status"
+}
+
+point "$count snapshots while fio writes and verifies"
+fio_start
 snapshots 1 "$count"
-guest_sh "for i in \$(seq 300); do test -e /fio.status && break; sleep 1; done; cat /fio.status /fio.out" 320
-expect "$OUTPUT" '^0'$'\n' "fio's status"
+fio_end
 qmp query-block
 expect "$REPLY" "\"node-name\": *\"snap-$count\"" query-block
+guest_dmesg
+
+point "the disk takes over all of the chain while fio writes and verifies"
+fio_start
+qmp block-stream '{"job-id": "stream", "device": "data"}' || fail "block-stream: $REPLY"
+qmp_event BLOCK_JOB_COMPLETED 300
+[[ ! $REPLY =~ \"error\" ]] || fail "the job: $REPLY"
+fio_end
+qmp blockdev-del "{\"node-name\": \"snap-1\"}" && fail "snap-1 is still there"
+for ((i = 1; i < count; i++)); do
+	qemu-img check -q "$LAB_TMP/snap-$i.qcow2" || fail "qemu-img check: snap-$i"
+	rm "$LAB_TMP/snap-$i.qcow2"
+done
 guest_dmesg
 
 point "libvirt's sequence: create by jobs, add, transaction"
@@ -61,9 +84,7 @@ guest_sh "echo last >/mnt/last && sync && umount /mnt"
 
 point "the chain is whole, and so is the file system in it"
 guest_poweroff
-for ((i = 1; i <= count; i++)); do
-	qemu-img check -q "$LAB_TMP/snap-$i.qcow2" || fail "qemu-img check: snap-$i"
-done
+qemu-img check -q "$LAB_TMP/snap-$count.qcow2" || fail "qemu-img check: snap-$count"
 qemu-img check -q "$file" || fail "qemu-img check: the last one"
 qemu-img convert -O raw "$file" "$LAB_TMP/flat.raw"
 disk_clean "$LAB_TMP/flat.raw"

@@ -23,6 +23,7 @@
 #include "block/image.h"
 #include "block/qcow2/qcow2.h"
 #include "block/snapshot.h"
+#include "block/stream.h"
 #include "lib_qcow2.h"
 
 #define DISK		(2 * MIB)
@@ -538,4 +539,94 @@ Test(qcow2_crash, test_crash_while_the_image_is_resized)
 		judge(at);
 	judge_all(20);
 	bt_stop(&t);
+}
+
+/* ---- a stream ---- */
+
+static struct {
+	struct stream *s;
+	pthread_t thread;
+	_Atomic bool over;
+	bool switched;
+} job;
+
+static int no_pace(void *arg, uint64_t bytes, uint64_t so_far, uint64_t all)
+{
+	return 0;
+}
+
+static void *stream_thread(void *arg)
+{
+	struct err e = ERR_INIT;
+	struct loop *l;
+
+	cr_assert_eq(loop_create(&l, "stream", LOOP_AIO_AUTO, &e), 0);
+	cr_assert_eq(stream_run(job.s, l, no_pace, NULL, &e), 0, "%s", e.text);
+	loop_destroy(l);
+	atomic_store(&job.over, true);
+	return NULL;
+}
+
+static void stream_told(void *arg, int ret, const struct err *e)
+{
+	cr_assert_eq(ret, 0, "%s", e->text);
+	job.switched = true;
+}
+
+/* Three quarters of the disk come from a file below, and are safe. */
+static void make_bottom(void)
+{
+	uint8_t *mem = malloc(DISK);
+	int fd = open(bt_path(&t, "bottom.raw"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	for (uint64_t i = 0; i < DISK; i++)
+		mem[i] = bt_byte(i, 60000);
+	cr_assert_eq(fd_write_full(fd, mem, DISK / 2, 0), 0);
+	cr_assert_eq(fd_write_full(fd, mem + DISK * 3 / 4, DISK / 4, DISK * 3 / 4), 0);
+	close(fd);
+	free(mem);
+	sent(0, DISK / 2, 60000);
+	sent(DISK * 3 / 4, DISK / 4, 60000);
+	done(0, DISK / 2);
+	done(DISK * 3 / 4, DISK / 4);
+	flushed();
+}
+
+static void stream_crashes(const char *opts, int moments)
+{
+	struct err e = ERR_INIT;
+
+	bt_start(&t, LOOP_AIO_AUTO);
+	make_bottom();
+	qt_sh(&t, "qemu-img create -f qcow2 -o %s -b bottom.raw -F raw a.qcow2 && "
+	      "cp a.qcow2 before", opts);
+	qt_open(&t, "a.qcow2", "discard=unmap");
+	interpose(0, t.d->node->file.node);
+	work(60, 0);
+	cr_assert_eq(stream_create(t.g, "d0", NULL, NULL, &job.s, &e), 0, "%s", e.text);
+	cr_assert_eq(pthread_create(&job.thread, NULL, stream_thread, NULL), 0);
+	for (int i = 0; i < 10 || (i < 50 && !atomic_load(&job.over)); i++)
+		work(15, 0);
+	pthread_join(job.thread, NULL);
+	stream_switch(job.s, stream_told, NULL);
+	while (!job.switched)
+		loop_turn(t.loop, NS_PER_MS);
+	stream_destroy(job.s);
+	work(60, 0);
+	judge_all(moments);
+	qt_check(&t, "a.qcow2");
+	qt_sh(&t, "! qemu-img info a.qcow2 | grep 'backing file'");
+	bt_stop(&t);
+}
+
+Test(qcow2_crash, test_crash_in_the_midst_of_a_stream)
+{
+	qt_seed(24);
+	stream_crashes("cluster_size=4k", 100);
+}
+
+Test(qcow2_crash, test_crash_in_the_midst_of_a_stream_of_subclusters)
+{
+	qt_seed(25);
+	stream_crashes("extended_l2=on,cluster_size=16k", 60);
 }
