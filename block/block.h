@@ -47,6 +47,9 @@ enum block_req_flags {
 	/* Read: what lies behind the end of the file reads as zeroes. For
 	 * formats whose last cluster may be cut; a guest's disk is never. */
 	BLOCK_EOF_ZEROES = 1 << 2,
+	/* Read: a qcow2 node keeps what came from its backing file, if it is
+	 * written to. */
+	BLOCK_COPY_ON_READ = 1 << 3,
 };
 
 #define BLOCK_IOV_MAX	1024	/* UIO_MAXIOV: one kernel request */
@@ -413,7 +416,7 @@ struct drive {
 	struct block_node *node;	/* root.node */
 	struct block_graph *graph;
 	int iface, index;		/* enum drive_iface; -1: no index */
-	bool read_only;
+	bool read_only, copy_on_read;
 	_Atomic bool write_cache;	/* false: every write is FUA */
 	_Atomic int werror, rerror;	/* enum drive_policy */
 	/* An error that the policy turns into a stop, and BLOCK_IO_ERROR. Runs

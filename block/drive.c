@@ -220,6 +220,8 @@ void drive_issue(struct drive *d, struct block_req *r)
 	if ((r->op == BLOCK_WRITE || r->op == BLOCK_WRITE_ZEROES) &&
 	    !atomic_load_explicit(&d->write_cache, memory_order_relaxed))
 		r->now.flags |= BLOCK_FUA;
+	else if (__builtin_expect(d->copy_on_read, 0) && r->op == BLOCK_READ)
+		r->now.flags |= BLOCK_COPY_ON_READ;
 	if (__builtin_expect(stall_watched(d), 0))
 		stall_enter(d, r);
 	if (r->bytes == 0 && r->op != BLOCK_FLUSH)

@@ -94,7 +94,7 @@ const struct prop drive_props[] = {
 	    "turn writes of zeroes into write-zeroes requests"),
 	OPT(BOOL, snapshot, "snapshot", false,
 	    "keep what the guest writes in memory only, 256 MiB at most; the file is not changed"),
-	OPT(BOOL, copy_on_read, "copy-on-read", false, "off; on is not supported"),
+	OPT(BOOL, copy_on_read, "copy-on-read", false, "keep what is read from backing files in the disk's own file"),
 	OPT(ONOFFAUTO, locking, "file.locking", PROP_AUTO,
 	    "lock the file against other programs; auto: where the file system can"),
 	OPT(SIZE, offset, "offset", 0, INT64_MAX, 0, "where the disk begins in the file",
@@ -134,8 +134,9 @@ static int check_opts(const struct drive_opts *o, struct err *e)
 	if (o->media)
 		return err_set(e, -ENOTSUP, "media=cdrom is not supported; give the image as a "
 			       "read-only disk with readonly=on");
-	if (o->copy_on_read)
-		return err_set(e, -ENOTSUP, "copy-on-read=on is not supported");
+	if (o->copy_on_read && o->read_only)
+		return err_set(e, -EINVAL, "copy-on-read=on writes to the disk; leave out "
+			       "readonly=on");
 	if (o->format && strcmp(o->format, "raw") && strcmp(o->format, "qcow2"))
 		return err_set(e, -ENOTSUP, "format=%.32s is not supported in this build; raw and "
 			       "qcow2 are: 'qemu-img convert -O qcow2 %.128s disk.qcow2' makes "
@@ -276,6 +277,7 @@ static int add(struct block_graph *g, const struct drive_opts *o, struct err *e)
 		return r;
 	}
 	n->implicit = true;	/* goes with the drive */
+	d->copy_on_read = o->copy_on_read;
 	d->iface = o->iface;
 	d->index = o->index;
 	retry_set(d, &o->retry, NULL, "-drive", NULL);	/* checked before */

@@ -526,6 +526,27 @@ void q2_read_old(struct q2_op *op, uint64_t pos, uint64_t end, uint8_t *mem,
 
 /* ---- the way in ---- */
 
+static bool copies(struct q2 *q, uint32_t flags)
+{
+	return (flags & BLOCK_COPY_ON_READ) && q->writable && !atomic_load(&q->broken);
+}
+
+static void populated(struct q2_op *op)
+{
+	op->op = BLOCK_READ;
+	op->pos = op->base;
+	read_next(op);
+}
+
+/* Copy on read: the image takes all of it first. */
+static void copy_start(struct q2_op *op)
+{
+	op->op = BLOCK_POPULATE;
+	op->lim = op->end;
+	op->then = populated;
+	q2_write_next(op);
+}
+
 /* A read in one piece: hand it down. */
 static bool read_whole(struct q2 *q, struct block_req *r)
 {
@@ -540,6 +561,8 @@ static bool read_whole(struct q2 *q, struct block_req *r)
 		block_submit(q2_data(q), r);
 		return true;
 	}
+	if (x.kind == Q2_UNALLOC && copies(q, r->now.flags))
+		return false;
 	if (x.kind == Q2_UNALLOC && backing_part(q, r->now.offset, r->bytes) == r->bytes) {
 		block_submit(q2_below(q, r->now.offset, r->bytes), r);
 		return true;
@@ -556,7 +579,10 @@ static void start(struct q2_op *op)
 {
 	switch (op->op) {
 	case BLOCK_READ:
-		read_next(op);
+		if (copies(op->q, op->flags))
+			copy_start(op);
+		else
+			read_next(op);
 		break;
 	case BLOCK_WRITE:
 	case BLOCK_POPULATE:

@@ -61,8 +61,8 @@ fio_end
 qmp blockdev-del "{\"node-name\": \"snap-1\"}" && fail "snap-1 is still there"
 for ((i = 1; i < count; i++)); do
 	qemu-img check -q "$LAB_TMP/snap-$i.qcow2" || fail "qemu-img check: snap-$i"
-	rm "$LAB_TMP/snap-$i.qcow2"
 done
+for ((i = 1; i < count; i++)); do rm "$LAB_TMP/snap-$i.qcow2"; done
 guest_dmesg
 
 point "libvirt's sequence: create by jobs, add, transaction"

@@ -198,6 +198,36 @@ Test(block_stream, test_failing_reads_end_it_with_a_sentence)
 	qt_sh(&t, "qemu-img info top.qcow2 | grep -q 'backing file: m2.qcow2'");
 }
 
+static void copy_on_read(const char *opts)
+{
+	make_chain(opts);
+	qt_open(&t, "top.qcow2", "copy-on-read=on");
+	qt_equals(&t, "want.raw");
+	qt_equals(&t, "want.raw");
+	qt_close(&t);
+	qt_check(&t, "top.qcow2");
+	/* All of it was read, so nothing below is needed. */
+	qt_sh(&t, "qemu-img rebase -u -b '' -f qcow2 top.qcow2 && rm base.raw m1.qcow2 m2.qcow2");
+	qt_sh(&t, "qemu-img compare -q -f raw -F qcow2 want.raw top.qcow2");
+}
+
+Test(block_stream, test_copy_on_read_keeps_what_was_read)
+{
+	qt_seed(22);
+	copy_on_read("");
+	copy_on_read("-o extended_l2=on");
+	copy_on_read("-o compat=0.10,cluster_size=4k");
+}
+
+Test(block_stream, test_copy_on_read_of_raw_and_read_only_disks)
+{
+	cr_expect_lt(bt_drive(&t, "file=%s/x,format=qcow2,id=x,copy-on-read=on,readonly=on"), 0);
+	cr_expect(strstr(bt_error(), "leave out readonly=on"), "%s", bt_error());
+	make_chain("");
+	bt_open(&t, bt_path(&t, "base.raw"), "copy-on-read=on");	/* nothing is below */
+	qt_equals(&t, "base.raw");
+}
+
 static void refused(const char *name, const char *base, const char *with)
 {
 	struct err e = ERR_INIT;
