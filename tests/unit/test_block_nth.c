@@ -61,8 +61,9 @@ static const char *const ops[] = { "read", "write", "flush", "discard", "write-z
 static struct attempt {
 	const struct kind *k;
 	unsigned int op, file, n;
-	bool hang, armed;
-	uint64_t lengths;	/* so far */
+	bool hang;
+	_Atomic bool armed;	/* fail_length() also runs on the worker */
+	_Atomic uint64_t lengths;/* so far */
 	bool told;		/* a request failed, or the opening */
 	bool late;		/* fired when an image that was written to was closed */
 } at;
