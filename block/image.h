@@ -84,7 +84,8 @@ int image_unallocate(struct block_node *n, struct loop *l, uint64_t pos, uint64_
 /* Host clusters for [pos, pos + len), whole clusters or the disk's end, of which nothing
  * is there yet; they read as zeroes. Flushed by the caller. */
 int image_preallocate(struct block_node *n, struct loop *l, uint64_t pos, uint64_t len);
-/* Change the backing file's name in the image, unchecked; NULL: none. */
+/* Change the backing file's name in the image, unchecked and durably; NULL: none. Beside
+ * other requests, on any thread. */
 int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 		      const char *format, struct err *e);
 

@@ -221,6 +221,39 @@ int image_qcow2_create(struct block_node *file, struct loop *l,
 
 /* ---- an image that is there ---- */
 
+/* Another name in the first cluster @buf. A crash leaves the old one or the new one: the
+ * new name is durable before the one sector that points to it is written. */
+static int write_backing(struct q2 *q, struct loop *l, struct q2_header *h, const char *name,
+			 const char *format, uint8_t *buf)
+{
+	size_t bytes = name ? strlen(name) : 0;
+	uint64_t at;
+	int r = 0;
+
+	if (!q2_backing_in_place(&q->h, buf, q->cs, name, format, &at))
+		return -ENOSPC;
+	h->backing_offset = at;
+	h->backing_bytes = (uint32_t)bytes;
+	q2_header_put(h, buf);
+	if (name)
+		r = q2_sync_io(q, l, BLOCK_WRITE, at, buf + at, align_up(bytes, BLOCK_SECTOR));
+	if (r == 0 && name)
+		r = q2_sync_io(q, l, BLOCK_FLUSH, 0, NULL, 0);
+	return r ? r : q2_sync_io(q, l, BLOCK_WRITE, 0, buf, BLOCK_SECTOR);
+}
+
+/* Extensions have to move: the whole cluster anew. */
+static int rewrite_first(struct q2 *q, struct loop *l, struct q2_header *h, const char *name,
+			 const char *format, uint8_t *buf, const uint8_t *old)
+{
+	int r;
+
+	memset(buf, 0, q->cs);
+	h->backing_offset = h->backing_bytes = 0;
+	r = put_first(h, buf, name, name ? format : NULL, q->data_name, q, old);
+	return r ? r : q2_sync_io(q, l, BLOCK_WRITE, 0, buf, q->cs);
+}
+
 int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 		      const char *format, struct err *e)
 {
@@ -241,13 +274,14 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 	/* Tables may grow meanwhile, which the header tells as well. */
 	pthread_mutex_lock(&q->meta);
 	h = q->h;
-	h.backing_offset = h.backing_bytes = 0;
 	/* Writing made the bitmaps stale: keep an image with some as it is. */
 	r = q->bitmap_dir ? -ENOTSUP : q2_sync_io(q, l, BLOCK_READ, 0, old, q->cs);
-	if (r == 0)
-		r = put_first(&h, buf, name, name ? format : NULL, q->data_name, q, old);
-	if (r == 0)
-		r = q2_sync_io(q, l, BLOCK_WRITE, 0, buf, q->cs);
+	if (r == 0) {
+		memcpy(buf, old, q->cs);
+		r = write_backing(q, l, &h, name, format, buf);
+		if (r == -ENOSPC)
+			r = rewrite_first(q, l, &h, name, format, buf, old);
+	}
 	if (r == 0)
 		r = q2_sync_io(q, l, BLOCK_FLUSH, 0, NULL, 0);
 	if (r == 0) {	/* all that changed: requests look at the rest */

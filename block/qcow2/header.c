@@ -311,6 +311,53 @@ bool q2_extensions_copy(const struct q2_header *h, const uint8_t *old, uint8_t *
 	return true;
 }
 
+/* The only extension of type @type, if it lies in the first sector; 0: none such. Then
+ * *@end is where the list's end is marked. */
+static size_t find_ext(const struct q2_header *h, const uint8_t *first, size_t len,
+		       uint32_t type, size_t *end)
+{
+	size_t limit = ext_limit(h, len), found = 0;
+	struct ext x;
+	int n = 0;
+
+	*end = h->header_length;
+	while (next_ext(first, limit, end, &x)) {
+		if (x.type != type)
+			continue;
+		n++;
+		found = (size_t)(x.data - first) - 8;
+	}
+	if (limit < 8 || *end > limit - 8 || get_be64(first + *end))
+		*end = 0;	/* it ends only because the name begins */
+	return n == 1 && *end && found + 8 + align_up(get_be32(first + found + 4), 8) <=
+	       BLOCK_SECTOR ? found : 0;
+}
+
+bool q2_backing_in_place(const struct q2_header *h, uint8_t *first, size_t len, const char *name,
+			 const char *format, uint64_t *at)
+{
+	size_t end, ext = find_ext(h, first, len, EXT_BACKING_FORMAT, &end), n;
+
+	*at = 0;
+	if (!name || !end)
+		return end;
+	n = format ? strlen(format) : 0;
+	if (!ext || align_up(n, 8) != align_up(get_be32(first + ext + 4), 8))
+		return false;
+	put_be32(first + ext + 4, (uint32_t)n);
+	memset(first + ext + 8, 0, align_up(n, 8));
+	memcpy(first + ext + 8, format, n);
+	*at = align_up(end + 8, BLOCK_SECTOR);
+	if (h->backing_offset && *at < h->backing_offset + h->backing_bytes &&
+	    h->backing_offset < *at + strlen(name))
+		*at = align_up(h->backing_offset + h->backing_bytes, BLOCK_SECTOR);
+	n = strlen(name);
+	if (n > len || *at > len - n)
+		return false;
+	memcpy(first + *at, name, n);
+	return true;
+}
+
 /* ---- writing ---- */
 
 void q2_header_put(const struct q2_header *h, uint8_t *b)

@@ -395,6 +395,11 @@ int q2_refuse_features(const struct q2_header *h, const uint8_t *cluster, size_t
  * anew, to *@at of @buf, which moves on. False: they do not fit. */
 bool q2_extensions_copy(const struct q2_header *h, const uint8_t *old, uint8_t *buf, size_t len,
 			size_t *at);
+/* In @first, an image's first cluster with header @h, put the backing file's @name (NULL:
+ * none) and @format so that nothing else moves: the name in sectors where the old one is
+ * not, *@at, all the rest in the first sector. False: it does not fit so. */
+bool q2_backing_in_place(const struct q2_header *h, uint8_t *first, size_t len, const char *name,
+			 const char *format, uint64_t *at);
 void q2_header_put(const struct q2_header *h, uint8_t *buf);
 /* Write the header's fixed part; the caller flushes. */
 int q2_header_write(struct q2 *q, struct loop *l);

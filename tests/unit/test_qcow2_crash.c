@@ -547,6 +547,7 @@ static struct {
 	struct stream *s;
 	pthread_t thread;
 	_Atomic bool over;
+	size_t end;		/* position */
 	bool switched;
 } job;
 
@@ -563,6 +564,7 @@ static void *stream_thread(void *arg)
 	cr_assert_eq(loop_create(&l, "stream", LOOP_AIO_AUTO, &e), 0);
 	cr_assert_eq(stream_run(job.s, l, no_pace, NULL, &e), 0, "%s", e.text);
 	loop_destroy(l);
+	job.end = rec_len;
 	atomic_store(&job.over, true);
 	return NULL;
 }
@@ -592,18 +594,24 @@ static void make_bottom(void)
 	flushed();
 }
 
-static void stream_crashes(const char *opts, int moments)
+/* Of everything, or down to the file at the bottom, @base, with a file between. */
+static void stream_crashes(const char *opts, bool base, int moments)
 {
 	struct err e = ERR_INIT;
+	const char *name = NULL;
 
 	bt_start(&t, LOOP_AIO_AUTO);
 	make_bottom();
-	qt_sh(&t, "qemu-img create -f qcow2 -o %s -b bottom.raw -F raw a.qcow2 && "
-	      "cp a.qcow2 before", opts);
+	/* A name that reaches into the second sector. */
+	qt_sh(&t, "qemu-img create -f qcow2 -b bottom.raw -F raw mid.qcow2 && "
+	      "qemu-img create -f qcow2 -o %s -b $(printf './%%.0s' $(seq 250))mid.qcow2 -F qcow2 "
+	      "a.qcow2 && cp a.qcow2 before", opts);
 	qt_open(&t, "a.qcow2", "discard=unmap");
+	if (base)
+		name = t.d->node->backing.node->backing.node->name;
 	interpose(0, t.d->node->file.node);
 	work(60, 0);
-	cr_assert_eq(stream_create(t.g, "d0", NULL, NULL, &job.s, &e), 0, "%s", e.text);
+	cr_assert_eq(stream_create(t.g, "d0", name, NULL, &job.s, &e), 0, "%s", e.text);
 	cr_assert_eq(pthread_create(&job.thread, NULL, stream_thread, NULL), 0);
 	for (int i = 0; i < 10 || (i < 50 && !atomic_load(&job.over)); i++)
 		work(15, 0);
@@ -613,20 +621,32 @@ static void stream_crashes(const char *opts, int moments)
 		loop_turn(t.loop, NS_PER_MS);
 	stream_destroy(job.s);
 	work(60, 0);
+	stop_recording();
+	/* Around the header's change. */
+	for (size_t at = job.end - 8; at <= job.end; at++)
+		for (int i = 0; i < 10; i++)
+			judge(at);
 	judge_all(moments);
 	qt_check(&t, "a.qcow2");
-	qt_sh(&t, "! qemu-img info a.qcow2 | grep 'backing file'");
+	qt_sh(&t, "qemu-img info a.qcow2 | grep -c 'bottom.raw\\|backing file: ' | grep -qx %d",
+	      base ? 1 : 0);
 	bt_stop(&t);
 }
 
 Test(qcow2_crash, test_crash_in_the_midst_of_a_stream)
 {
 	qt_seed(24);
-	stream_crashes("cluster_size=4k", 100);
+	stream_crashes("cluster_size=4k", false, 80);
 }
 
 Test(qcow2_crash, test_crash_in_the_midst_of_a_stream_of_subclusters)
 {
 	qt_seed(25);
-	stream_crashes("extended_l2=on,cluster_size=16k", 60);
+	stream_crashes("extended_l2=on,cluster_size=16k", false, 60);
+}
+
+Test(qcow2_crash, test_crash_in_the_midst_of_a_stream_down_to_a_base)
+{
+	qt_seed(26);
+	stream_crashes("cluster_size=4k", true, 80);
 }
