@@ -119,3 +119,20 @@ int graph_open_backing(struct block_node *n, struct err *e)
 	}
 	return r;
 }
+
+int graph_backing_name(const struct block_node *n, char **out, struct err *e)
+{
+	if (!n->filename || (strcmp(n->drv->name, "raw") && strcmp(n->drv->name, "qcow2")))
+		return err_set(e, -EINVAL, "node '%s' (%s) has no file that an overlay could name; "
+			       "its format must be raw or qcow2", n->name, n->drv->name);
+	/* The overlay names the file, which is read from its beginning later. */
+	if (strcmp(n->drv->name, "raw") == 0 && n->bytes != n->file.node->bytes)
+		return err_set(e, -EINVAL, "node '%s' is a part of its file (offset=, size=), which "
+			       "an overlay cannot name; use blockdev-snapshot with an overlay of "
+			       "your own, or another base", n->name);
+	/* Absolute: it holds wherever that is read. */
+	*out = realpath(n->filename, NULL);
+	if (!*out)
+		*out = xstrdup(n->filename);
+	return 0;
+}

@@ -200,6 +200,13 @@ int drive_open(struct block_graph *g, const char *name, const char *owner, uint3
 	return 0;
 }
 
+struct drive *drive_on(const struct block_node *n, struct drive *d)
+{
+	for (d = d ? d->next : n->graph->drives; d && d->node != n; d = d->next)
+		;
+	return d;
+}
+
 void drive_close(struct drive *d)
 {
 	if (!d)

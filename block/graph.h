@@ -44,6 +44,12 @@ const char *graph_detect_format(const char *file);
 /* The path in filename= or file=: a leading "file:" is QEMU's, not part of it. */
 const char *graph_path(const char *given);
 
+/* The drive on @n that comes after @d (NULL: the first one), or NULL. */
+struct drive *drive_on(const struct block_node *n, struct drive *d);
+/* The absolute path by which an overlay can name @n in its header, the caller's to free.
+ * Refused where no path and format say what @n is. */
+int graph_backing_name(const struct block_node *n, char **out, struct err *e);
+
 /* A drive on @n, owned by nobody yet. */
 int drive_create(struct block_graph *g, const char *id, struct block_node *n,
 		 struct drive **out, struct err *e);

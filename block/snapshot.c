@@ -67,22 +67,11 @@ static void next_phase(struct snapshot *s);
 
 /* ---- may this pair be? ---- */
 
-static struct drive *drive_on(struct block_graph *g, const struct block_node *n)
-{
-	for (struct drive *d = g->drives; d; d = d->next)
-		if (d->node == n)
-			return d;
-	return NULL;
-}
-
 /* Another disk with the same node (share-rw=on): it would go on writing to what is
  * the snapshot then, below the overlay. */
 static struct drive *second_drive(const struct disk *k)
 {
-	for (struct drive *d = k->d ? k->d->next : NULL; d; d = d->next)
-		if (d->node == k->node)
-			return d;
-	return NULL;
+	return k->d ? drive_on(k->node, k->d) : NULL;
 }
 
 static int check_pair(const struct disk *k, const struct snapshot_pair *p, struct err *e)
@@ -115,7 +104,7 @@ static int check_pair(const struct disk *k, const struct snapshot_pair *p, struc
 			       "disk '%s' %" PRIu64 "; make them equal", p->overlay,
 			       (uint64_t)k->overlay->bytes, p->node, (uint64_t)k->node->bytes);
 	if (k->d->on_close)
-		return err_set(e, -EBUSY, "a snapshot or job of '%s' is under way", p->node);
+		return err_set(e, -EBUSY, "a snapshot or job of '%s' is under way; wait for its end", p->node);
 	return 0;
 }
 
@@ -360,7 +349,7 @@ int snapshot_start(struct block_graph *g, const struct snapshot_pair *pairs, int
 		k->s = s;
 		k->node = byname ? byname->node : block_node_find(g, pairs[i].node);
 		k->overlay = block_node_find(g, pairs[i].overlay);
-		k->d = k->node ? drive_on(g, k->node) : NULL;
+		k->d = k->node ? drive_on(k->node, NULL) : NULL;
 		r = check_pair(k, &pairs[i], e);
 		if (r == 0)
 			r = check_twice(s, i, e);

@@ -13,18 +13,18 @@ struct stream;
 
 /* The top node of disk @name (a drive, node or device) shall take what lies
  * between it and node @base; NULL: all there is. @backing_name: what the image
- * is to call @base; NULL: its file name. Refused with a sentence. */
+ * is to call @base; NULL: its absolute path. Refused with a sentence. */
 int stream_create(struct block_graph *g, const char *name, const char *base,
 		  const char *backing_name, struct stream **out, struct err *e);
 /* The work, on a thread that may wait, with a loop of its own. @pace is called
- * after each piece of @bytes, with @done of @all; not 0: stop, with that. What
+ * after each piece that took @bytes, with @done of @all; not 0: stop, with that. What
  * was copied stays, and the chain is as good as before. On success the image on
  * the disk names its new backing file, durably. */
 int stream_run(struct stream *s, struct loop *l,
 	       int (*pace)(void *arg, uint64_t bytes, uint64_t done, uint64_t all), void *arg,
 	       struct err *e);
 /* After stream_run() succeeded: let go of the old backing nodes; @done once,
- * never from inside. */
+ * never from inside. -ETIMEDOUT, -ENODEV: the node keeps them while it is open. */
 void stream_switch(struct stream *s, void (*done)(void *arg, int ret, const struct err *e),
 		   void *arg);
 /* At any time that stream_run() does not run. */

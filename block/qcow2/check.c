@@ -498,7 +498,11 @@ static int write_counts(struct checker *k, uint64_t first, uint64_t blocks, uint
 
 static bool can_grow(const struct q2 *q)
 {
-	return q->n.file.node->drv != &block_driver_host_device;
+	const struct block_node *n = q->n.file.node;
+
+	while (n->file.node)
+		n = n->file.node;
+	return n->drv != &block_driver_host_device;
 }
 
 /* Clusters for refcounts that count themselves as well, from cluster @first on. */

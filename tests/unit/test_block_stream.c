@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "block/graph.h"
 #include "block/stream.h"
@@ -72,7 +73,7 @@ static void done(void *arg, int ret, const struct err *e)
 	snprintf(sentence, sizeof(sentence), "%s", ret ? e->text : "");
 }
 
-static void finish(struct stream *s)
+static void finish_with(struct stream *s, int ret)
 {
 	uint64_t end = clock_ns() + 20 * NS_PER_SEC;
 
@@ -82,8 +83,13 @@ static void finish(struct stream *s)
 	while (!finished && clock_ns() < end)
 		loop_turn(t.loop, NS_PER_MS);
 	cr_assert_eq(finished, 1, "the switch never ends");
-	cr_assert_eq(result, 0, "%s", sentence);
+	cr_assert_eq(result, ret, "%s", sentence);
 	stream_destroy(s);
+}
+
+static void finish(struct stream *s)
+{
+	finish_with(s, 0);
 }
 
 static void stream(const char *base)
@@ -96,7 +102,7 @@ static void stream(const char *base)
 	finish(s);
 }
 
-/* The chain's files but the top's first @keep are gone, and nobody misses them. */
+/* The files @gone are, and nobody misses them. */
 static void judge(const char *gone)
 {
 	qt_equals(&t, "want.raw");
@@ -106,48 +112,47 @@ static void judge(const char *gone)
 	qt_sh(&t, "qemu-img compare -q -f raw -F qcow2 want.raw top.qcow2");
 }
 
-Test(block_stream, test_whole_chain_is_taken_over)
+static void flatten(const char *opts)
 {
-	make_chain("");
+	make_chain(opts);
 	qt_open(&t, "top.qcow2", "format=qcow2");
 	stream(NULL);
 	cr_expect_null(t.d->node->backing.node);
 	cr_expect_null(t.d->node->backing_file);
 	judge("base.raw m1.qcow2 m2.qcow2");
+	qt_sh(&t, "! qemu-img info top.qcow2 | grep backing");
+}
+
+Test(block_stream, test_whole_chain_is_taken_over)
+{
+	flatten("");
 	/* Holes are holes: 2 MiB and 500 KiB of data, and tables. */
 	qt_sh(&t, "test $(stat -c %%b top.qcow2) -lt 6400");
 }
 
+Test(block_stream, test_subclusters_and_small_clusters)
+{
+	flatten("-o extended_l2=on");
+	flatten("-o cluster_size=512");
+	flatten("-o cluster_size=2M,compat=0.10");
+}
+
+/* The disk is named by a relative path, which in the image would mean another. */
 Test(block_stream, test_what_is_above_the_base_is_taken_over)
 {
 	const char *base;
 
 	make_chain("");
-	qt_open(&t, "top.qcow2", "format=qcow2");
+	cr_assert_eq(chdir(t.dir), 0);
+	bt_open(&t, "top.qcow2", "format=qcow2");
 	base = t.d->node->backing.node->backing.node->backing.node->name;
 	stream(base);
 	cr_expect_str_eq(t.d->node->backing.node->name, base);
-	cr_expect(strstr(t.d->node->backing_file, "base.raw"));
+	cr_expect_str_eq(t.d->node->backing_file, bt_path(&t, "base.raw"));
 	judge("m1.qcow2 m2.qcow2");
 	qt_sh(&t, "qemu-img info top.qcow2 | grep -q 'backing file format: raw'");
 	/* What the base has is left there: two pieces of overlays. */
 	qt_sh(&t, "test $(stat -c %%b top.qcow2) -lt 2600");
-}
-
-Test(block_stream, test_subclusters_and_small_clusters)
-{
-	make_chain("-o extended_l2=on");
-	qt_open(&t, "top.qcow2", "format=qcow2");
-	stream(NULL);
-	judge("base.raw m1.qcow2 m2.qcow2");
-	make_chain("-o cluster_size=512");
-	qt_open(&t, "top.qcow2", "format=qcow2");
-	stream(NULL);
-	judge("base.raw m1.qcow2 m2.qcow2");
-	make_chain("-o cluster_size=2M,compat=0.10");
-	qt_open(&t, "top.qcow2", "format=qcow2");
-	stream(NULL);
-	judge("base.raw m1.qcow2 m2.qcow2");
 }
 
 Test(block_stream, test_layers_of_other_lengths)
@@ -161,6 +166,32 @@ Test(block_stream, test_layers_of_other_lengths)
 	qt_open(&t, "top.qcow2", "format=qcow2");
 	stream(t.d->node->backing.node->backing.node->name);
 	judge("m1.qcow2");
+}
+
+Test(block_stream, test_base_of_an_odd_length)
+{
+	qt_sh(&t, "head -c 1000100 /dev/urandom >base.raw");
+	qt_sh(&t, "qemu-img create -q -f qcow2 -o cluster_size=4k -b base.raw -F raw top.qcow2 4M");
+	qt_sh(&t, "qemu-img convert -O raw top.qcow2 want.raw");
+	qt_open(&t, "top.qcow2", "format=qcow2");
+	stream(NULL);
+	judge("base.raw");
+}
+
+Test(block_stream, test_unplugged_before_the_switch)
+{
+	struct err e = ERR_INIT;
+	struct stream *s;
+
+	make_chain("");
+	qt_open(&t, "top.qcow2", "format=qcow2");
+	cr_assert_eq(stream_create(t.g, "d0", NULL, NULL, &s, &e), 0, "%s", e.text);
+	cr_assert_eq(stream_run(s, l, go_on, NULL, &e), 0, "%s", e.text);
+	drive_close(t.d);
+	finish_with(s, -ENODEV);
+	cr_expect(strstr(sentence, "was removed"), "%s", sentence);
+	cr_assert_eq(drive_open(t.g, "d0", "disk0", DRIVE_OPEN_WRITE, &t.d, &e), 0, "%s", e.text);
+	judge("base.raw m1.qcow2 m2.qcow2");
 }
 
 Test(block_stream, test_cancelled_one_leaves_the_chain)
@@ -253,9 +284,33 @@ Test(block_stream, test_what_cannot_be_is_refused)
 	refused("d0", t.d->node->name, "is no backing node");
 	cr_assert_eq(stream_create(t.g, "d0", NULL, NULL, &s, &e), 0, "%s", e.text);
 	refused("d0", NULL, "a snapshot or job of");
+	drive_close(t.d);	/* the job is still there when the disk is back */
+	cr_assert_eq(drive_open(t.g, "d0", "disk0", DRIVE_OPEN_WRITE, &t.d, &e), 0, "%s", e.text);
+	refused("d0", NULL, "a snapshot or job of");
 	stream_destroy(s);
 	cr_assert_eq(stream_create(t.g, "d0", NULL, NULL, &s, &e), 0, "%s", e.text);
 	stream_destroy(s);
+	qt_close(&t);
+	qt_sh(&t, "qemu-img snapshot -c one top.qcow2");
+	qt_open(&t, "top.qcow2", "format=qcow2");
+	refused("d0", NULL, "has internal snapshots");
+}
+
+Test(block_stream, test_shared_disk_is_refused)
+{
+	struct err e = ERR_INIT;
+	struct drive *other;
+
+	make_chain("");
+	cr_assert_eq(bt_blockdev(&t, "{\"driver\": \"qcow2\", \"node-name\": \"top\", \"file\": "
+				 "{\"driver\": \"file\", \"filename\": \"%s/top.qcow2\"}}"), 0, "%s",
+		     bt_error());
+	cr_assert_eq(drive_open(t.g, "top", "disk0", DRIVE_OPEN_WRITE | DRIVE_OPEN_SHARE, &t.d,
+				&e), 0, "%s", e.text);
+	cr_assert_eq(drive_open(t.g, "top", "disk1", DRIVE_OPEN_WRITE | DRIVE_OPEN_SHARE, &other,
+				&e), 0, "%s", e.text);
+	refused("top", NULL, "is used by");
+	drive_close(other);
 }
 
 /* ---- beside a guest that writes ---- */

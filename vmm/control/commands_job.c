@@ -25,7 +25,6 @@ extern const struct qmp_table qmp_table_job;
 
 #define JOBS_MAX	256	/* a client that never dismisses */
 
-#define SPEED_MAX	(1ull << 50)
 /* Work ahead of its time that need not be waited for. */
 #define SLICE_NS	(100 * NS_PER_MS)
 
@@ -173,6 +172,8 @@ static void dismiss(struct job *j)
 static void conclude(struct job *j)
 {
 	j->ops->end(j->arg);
+	if (j->result == -ECANCELED)
+		err_set(&j->e, -ECANCELED, "job '%s' was cancelled", j->id);
 	if (j->result == 0) {
 		atomic_store(&j->done, atomic_load(&j->all));
 		set_status(j, WAITING);
@@ -284,11 +285,9 @@ int job_start(struct qmp *q, const char *id, const struct job_ops *ops, void *ar
 
 static json_t *info(struct job *j)
 {
-	uint64_t done = j->status == CONCLUDED && j->result == 0 ? atomic_load(&j->all) :
-		atomic_load(&j->done);
 	json_t *o = json_pack("{s:s,s:s,s:s,s:I,s:I}", "id", j->id, "type", j->ops->type,
 			      "status", status_words[j->status], "current-progress",
-			      (json_int_t)done, "total-progress",
+			      (json_int_t)atomic_load(&j->done), "total-progress",
 			      (json_int_t)atomic_load(&j->all));
 
 	if (j->status == CONCLUDED && j->result)
@@ -306,6 +305,7 @@ static int query_jobs(struct qmp *q, void *args, json_t **ret, struct err *e)
 
 struct job_args {
 	char *id;
+	uint64_t speed;
 };
 
 static const struct prop job_args[] = {
@@ -391,67 +391,31 @@ static int cmd_resume(struct qmp *q, void *args, json_t **ret, struct err *e)
 	return j ? set_paused(j, false, e) : -ENOENT;
 }
 
-/* ---- the older commands, of block jobs alone ---- */
+/* ---- of block jobs alone ---- */
 
-struct block_args {
-	char *device;
-	uint64_t speed;
-};
-
+/* The older commands call the job a device. */
 static const struct prop block_args[] = {
-	PROP_STR(struct block_args, device, "device", NULL, "the job", .flags = PROP_REQUIRED),
+	PROP_STR(struct job_args, id, "device", NULL, "the job", .flags = PROP_REQUIRED),
 	PROP_END
 };
 
 static const struct prop speed_args[] = {
-	PROP_STR(struct block_args, device, "device", NULL, "the job", .flags = PROP_REQUIRED),
-	PROP_U64(struct block_args, speed, "speed", 0, SPEED_MAX, 0, "at most; 0: no limit",
+	PROP_STR(struct job_args, id, "device", NULL, "the job", .flags = PROP_REQUIRED),
+	PROP_U64(struct job_args, speed, "speed", 0, JOB_SPEED_MAX, 0, "at most; 0: no limit",
 		 .unit = "bytes/s", .flags = PROP_REQUIRED),
 	PROP_END
 };
 
-static struct job *find_block(struct qmp *q, void *args, struct err *e)
-{
-	const char *id = ((struct block_args *)args)->device;
-	struct job *j = find(q, id);
-
-	if (j && j->ops->block)
-		return j;
-	err_set(e, -ENOENT, "Block job '%.64s' not found", id);
-	return NULL;
-}
-
-static int cmd_block_cancel(struct qmp *q, void *args, json_t **ret, struct err *e)
-{
-	struct job *j = find_block(q, args, e);
-
-	return j ? cancel(j, e) : -ENOENT;
-}
-
-static int cmd_block_pause(struct qmp *q, void *args, json_t **ret, struct err *e)
-{
-	struct job *j = find_block(q, args, e);
-
-	return j ? set_paused(j, true, e) : -ENOENT;
-}
-
-static int cmd_block_resume(struct qmp *q, void *args, json_t **ret, struct err *e)
-{
-	struct job *j = find_block(q, args, e);
-
-	return j ? set_paused(j, false, e) : -ENOENT;
-}
-
 static int cmd_set_speed(struct qmp *q, void *args, json_t **ret, struct err *e)
 {
-	struct job *j = find_block(q, args, e);
+	struct job *j = find_or_say(q, args, e);
 
 	if (!j)
 		return -ENOENT;
 	if (!is_at_work(j))
 		return refuse(j, "set-speed", e);
 	pthread_mutex_lock(&j->lock);
-	j->speed = ((struct block_args *)args)->speed;
+	j->speed = ((struct job_args *)args)->speed;
 	j->free_ns = 0;
 	pthread_cond_signal(&j->changed);
 	pthread_mutex_unlock(&j->lock);
@@ -494,8 +458,7 @@ static void fini(struct qmp *q)
 }
 
 #define JOB_ARGS .args = job_args, .args_size = sizeof(struct job_args)
-
-#define BLOCK_ARGS .args = block_args, .args_size = sizeof(struct block_args)
+#define BLOCK_ARGS .args = block_args, .args_size = sizeof(struct job_args)
 
 static const struct qmp_cmd cmds[] = {
 	{ .name = "query-jobs", .help = "jobs that are not dismissed", .run = query_jobs,
@@ -509,12 +472,12 @@ static const struct qmp_cmd cmds[] = {
 	{ .name = "query-block-jobs", .help = "jobs on disks", .run = query_block_jobs,
 	  .ret = "[BlockJobInfo]" },
 	{ .name = "block-job-cancel", .help = "as job-cancel", BLOCK_ARGS,
-	  .run = cmd_block_cancel },
-	{ .name = "block-job-pause", .help = "as job-pause", BLOCK_ARGS, .run = cmd_block_pause },
+	  .run = cmd_cancel },
+	{ .name = "block-job-pause", .help = "as job-pause", BLOCK_ARGS, .run = cmd_pause },
 	{ .name = "block-job-resume", .help = "as job-resume", BLOCK_ARGS,
-	  .run = cmd_block_resume },
+	  .run = cmd_resume },
 	{ .name = "block-job-set-speed", .help = "how fast a job may be", .args = speed_args,
-	  .args_size = sizeof(struct block_args), .run = cmd_set_speed },
+	  .args_size = sizeof(struct job_args), .run = cmd_set_speed },
 	{ 0 }
 };
 

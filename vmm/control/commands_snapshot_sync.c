@@ -278,32 +278,20 @@ static char *free_name(struct block_graph *g)
 	return name;
 }
 
-/* The name in the image is an absolute path: it holds wherever that is read. */
-static void describe(struct sync *s, const struct block_node *n)
+/* @backing becomes the snapshot's. */
+static void describe(struct sync *s, const struct block_node *n, char *backing)
 {
-	char *full = realpath(n->filename, NULL);
-
 	image_qcow2_defaults(&s->opts);
 	s->opts.size = n->bytes;
-	s->opts.backing_file = s->backing = xstrdup(full ? full : n->filename);
+	s->opts.backing_file = s->backing = backing;
 	s->opts.backing_format = s->backing_format = xstrdup(n->drv->name);
-	free(full);
 }
 
-static int check(struct qmp *q, const struct sync_args *a, const struct block_node *n,
-		 struct err *e)
+static int check(struct qmp *q, const struct sync_args *a, struct err *e)
 {
 	if (strcmp(a->format, "qcow2"))
 		return err_set(e, -EINVAL, "format=%.32s cannot be an overlay; use qcow2",
 			       a->format);
-	if (!n->filename || (strcmp(n->drv->name, "raw") && strcmp(n->drv->name, "qcow2")))
-		return err_set(e, -EINVAL, "node '%s' (%s) has no file that an overlay could name; "
-			       "its format must be raw or qcow2", n->name, n->drv->name);
-	/* The overlay names the file, which is read from its beginning later. */
-	if (strcmp(n->drv->name, "raw") == 0 && n->bytes != n->file.node->bytes)
-		return err_set(e, -EINVAL, "node '%s' is a part of its file (offset=, size=), which "
-			       "an overlay cannot name; use blockdev-snapshot with an overlay of "
-			       "your own", n->name);
 	if (a->overlay && block_node_find(qmp_vm(q)->blocks, a->overlay))
 		return err_set(e, -EEXIST, "a node called '%s' exists already", a->overlay);
 	return 0;
@@ -313,9 +301,12 @@ static int cmd_sync(struct qmp *q, void *args, json_t **ret, struct err *e)
 {
 	struct sync_args *a = args;
 	struct block_node *n = find_top(q, a, e);
+	char *backing = NULL;
 	struct sync *s;
-	int r = n ? check(q, a, n, e) : -ENOENT;
+	int r = n ? check(q, a, e) : -ENOENT;
 
+	if (r == 0)
+		r = graph_backing_name(n, &backing, e);
 	if (r)
 		return r;
 	s = xcalloc(1, sizeof(*s));
@@ -326,7 +317,7 @@ static int cmd_sync(struct qmp *q, void *args, json_t **ret, struct err *e)
 	s->file = xstrdup(a->file);
 	s->overlay = a->overlay ? xstrdup(a->overlay) : free_name(s->vm->blocks);
 	s->existing = a->mode == EXISTING;
-	describe(s, n);
+	describe(s, n, backing);
 	block_attach(&s->keep, n, "blockdev-snapshot-sync", 0, BLOCK_PERM_ALL, NULL);
 	s->next = *list_of(q);
 	*list_of(q) = s;

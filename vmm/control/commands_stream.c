@@ -33,7 +33,7 @@ static const struct prop stream_args[] = {
 	PROP_STR(struct stream_args, base_node, "base-node", NULL, "the same by its node-name"),
 	PROP_STR(struct stream_args, backing, "backing-file", NULL,
 		 "what the image shall call it"),
-	PROP_U64(struct stream_args, speed, "speed", 0, 1ull << 50, 0, "at most; 0: no limit",
+	PROP_U64(struct stream_args, speed, "speed", 0, JOB_SPEED_MAX, 0, "at most; 0: no limit",
 		 .unit = "bytes/s"),
 	PROP_BOOL(struct stream_args, finalize, "auto-finalize", true, "only true is possible"),
 	PROP_BOOL(struct stream_args, dismiss, "auto-dismiss", true,

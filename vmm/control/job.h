@@ -31,6 +31,8 @@ struct job_ops {
 	bool block;
 };
 
+#define JOB_SPEED_MAX	(1ull << 50)
+
 struct job_block_opts {
 	uint64_t speed;			/* bytes per second; 0: as fast as it goes */
 	bool auto_dismiss;
@@ -40,8 +42,11 @@ struct job_block_opts {
  * still the caller's. Main loop. */
 int job_start(struct qmp *q, const char *id, const struct job_ops *ops, void *arg,
 	      struct err *e);
+/* The same with what is asked of a block job; NULL: nothing. */
 int job_start_block(struct qmp *q, const char *id, const struct job_ops *ops,
 		    const struct job_block_opts *o, void *arg, struct err *e);
+/* What complete() began is over: @ret 0, or -errno with @e. The job may be gone on
+ * return. Main loop. */
 void job_completed(struct job *j, int ret, const struct err *e);
 /* On the job's thread: @done of @all units of anything. */
 void job_progress(struct job *j, uint64_t done, uint64_t all);
