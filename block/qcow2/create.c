@@ -221,23 +221,19 @@ int image_qcow2_create(struct block_node *file, struct loop *l,
 
 /* ---- an image that is there ---- */
 
-/* Another name in the first cluster @buf. A crash leaves the old one or the new one: the
- * new name is durable before the one sector that points to it is written. */
-static int write_backing(struct q2 *q, struct loop *l, struct q2_header *h, const char *name,
-			 const char *format, uint8_t *buf)
+/* The first cluster @buf has another name, of @bytes at @at. A crash leaves the old one
+ * or the new one: that is durable before the one sector that points to it is written. */
+static int write_in_place(struct q2 *q, struct loop *l, struct q2_header *h, uint64_t at,
+			  size_t bytes, uint8_t *buf)
 {
-	size_t bytes = name ? strlen(name) : 0;
-	uint64_t at;
 	int r = 0;
 
-	if (!q2_backing_in_place(&q->h, buf, q->cs, name, format, &at))
-		return -ENOSPC;
 	h->backing_offset = at;
 	h->backing_bytes = (uint32_t)bytes;
 	q2_header_put(h, buf);
-	if (name)
+	if (bytes)
 		r = q2_sync_io(q, l, BLOCK_WRITE, at, buf + at, align_up(bytes, BLOCK_SECTOR));
-	if (r == 0 && name)
+	if (r == 0 && bytes)
 		r = q2_sync_io(q, l, BLOCK_FLUSH, 0, NULL, 0);
 	return r ? r : q2_sync_io(q, l, BLOCK_WRITE, 0, buf, BLOCK_SECTOR);
 }
@@ -260,6 +256,7 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 	struct q2 *q = (struct q2 *)n;
 	struct q2_header h;
 	uint8_t *buf, *old;
+	uint64_t at;
 	int r;
 
 	if (!node_is_qcow2(n))
@@ -276,12 +273,11 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 	h = q->h;
 	/* Writing made the bitmaps stale: keep an image with some as it is. */
 	r = q->bitmap_dir ? -ENOTSUP : q2_sync_io(q, l, BLOCK_READ, 0, old, q->cs);
-	if (r == 0) {
-		memcpy(buf, old, q->cs);
-		r = write_backing(q, l, &h, name, format, buf);
-		if (r == -ENOSPC)
-			r = rewrite_first(q, l, &h, name, format, buf, old);
-	}
+	memcpy(buf, old, q->cs);
+	if (r == 0 && q2_backing_in_place(&q->h, buf, q->cs, name, format, &at))
+		r = write_in_place(q, l, &h, at, name ? strlen(name) : 0, buf);
+	else if (r == 0)
+		r = rewrite_first(q, l, &h, name, format, buf, old);
 	if (r == 0)
 		r = q2_sync_io(q, l, BLOCK_FLUSH, 0, NULL, 0);
 	if (r == 0) {	/* all that changed: requests look at the rest */
