@@ -1,13 +1,12 @@
 /*
  * vmm/control/commands_blockdev.c - QMP commands that change the block graph:
- * blockdev-add, blockdev-del, block_resize, blockdev-snapshot, transaction.
+ * blockdev-add, blockdev-del, block_resize.
  *
- * Spec:    QEMU's qapi/block-core.json, transaction.json.
+ * Spec:    QEMU's qapi/block-core.json.
  * Threads: main loop. A new length is made on a thread of its own, because a
  *          host file system may take its time over it; the client waits, nobody
  *          else does.
- * Missing: blockdev-reopen; transactions of anything but snapshots; medium
- *          commands (no device is removable).
+ * Missing: blockdev-reopen; medium commands (no device is removable).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,22 +15,12 @@
 #include <stdlib.h>
 
 #include "block/block.h"
-#include "block/snapshot.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/control/qmp.h"
 #include "vmm/core/vm.h"
 
 extern const struct qmp_table qmp_table_blockdev;
-
-struct resize;
-struct snap;
-
-/* What is under way. */
-struct state {
-	struct resize *resizes;
-	struct snap *snaps;
-};
 
 /* ---- nodes come and go ---- */
 
@@ -103,11 +92,15 @@ static struct block_node *find_node(struct qmp *q, const struct resize_args *a, 
 	return n;
 }
 
-static struct state *state_of(struct qmp *q);
+/* What is under way. */
+static struct resize **list_of(struct qmp *q)
+{
+	return (struct resize **)qmp_state(q, &qmp_table_blockdev);
+}
 
 static void unlink_resize(struct resize *r)
 {
-	struct resize **p = &state_of(r->q)->resizes;
+	struct resize **p = list_of(r->q);
 
 	while (*p != r)
 		p = &(*p)->next;
@@ -149,7 +142,7 @@ static void *resize_thread(void *arg)
 static int start_resize(struct resize *r, struct err *e)
 {
 	int ret = pthread_create(&r->thread, NULL, resize_thread, r);
-	struct resize **list = &state_of(r->q)->resizes;
+	struct resize **list = list_of(r->q);
 
 	if (ret)
 		return err_sys(e, -ret, "no thread for block_resize");
@@ -193,107 +186,12 @@ static int cmd_resize(struct qmp *q, void *args, json_t **ret, struct err *e)
 	return err;
 }
 
-/* ---- snapshots ---- */
-
-/* One client's snapshot under way. */
-struct snap {
-	struct snapshot *s;
-	struct qmp *q;
-	struct qmp_call *call;
-	struct snap *next;
-};
-
-static struct state *state_of(struct qmp *q)
-{
-	void **slot = qmp_state(q, &qmp_table_blockdev);
-
-	if (!*slot)
-		*slot = xcalloc(1, sizeof(struct state));
-	return *slot;
-}
-
-static void snap_done(void *arg, int ret, const struct err *e)
-{
-	struct snap *k = arg;
-	struct snap **p = &state_of(k->q)->snaps;
-
-	while (*p != k)
-		p = &(*p)->next;
-	*p = k->next;
-	qmp_complete(k->call, NULL, e);
-	free(k);
-}
-
-static int snap_start(struct qmp *q, const struct snapshot_pair *pairs, int n, struct err *e)
-{
-	struct snap *k = xcalloc(1, sizeof(*k));
-	int r;
-
-	k->q = q;
-	r = snapshot_start(qmp_vm(q)->blocks, pairs, n, snap_done, k, &k->s, e);
-	if (r) {
-		free(k);
-		return r;
-	}
-	k->call = qmp_defer(q);
-	k->next = state_of(q)->snaps;
-	state_of(q)->snaps = k;
-	return 0;
-}
-
-struct snap_args {
-	char *node, *overlay;
-};
-
-static const struct prop snap_args[] = {
-	PROP_STR(struct snap_args, node, "node", NULL, "top node of the disk",
-		 .flags = PROP_REQUIRED),
-	PROP_STR(struct snap_args, overlay, "overlay", NULL,
-		 "the node to put on it, added with \"backing\": null", .flags = PROP_REQUIRED),
-	PROP_END
-};
-
-static int cmd_snapshot(struct qmp *q, void *args, json_t **ret, struct err *e)
-{
-	struct snap_args *a = args;
-	struct snapshot_pair p = { a->node, a->overlay };
-
-	return snap_start(q, &p, 1, e);
-}
-
-static int cmd_transaction(struct qmp *q, void *args, json_t **ret, struct err *e)
-{
-	json_t *actions = json_object_get(args, "actions"), *action, *data;
-	struct snapshot_pair pairs[SNAPSHOT_DISKS_MAX];
-	size_t i, n = json_array_size(actions);
-
-	if (n == 0)
-		return 0;
-	if (n > SNAPSHOT_DISKS_MAX)
-		return err_set(e, -E2BIG, "a transaction of %zu actions; %d are possible", n,
-			       SNAPSHOT_DISKS_MAX);
-	json_array_foreach(actions, i, action) {
-		data = json_object_get(action, "data");
-		pairs[i] = (struct snapshot_pair){ json_str(data, "node", ""),
-						   json_str(data, "overlay", "") };
-	}
-	return snap_start(q, pairs, (int)n, e);
-}
-
-/* Threads and flushes look at nodes: they end before the graph does. */
+/* Threads look at nodes: they end before the graph does. */
 static void fini(struct qmp *q)
 {
-	struct state *st = state_of(q);
-	struct resize **list = &st->resizes, *r;
+	struct resize **list = list_of(q), *r;
 	const struct err none = ERR_INIT;
-	struct snap *k;
 
-	while ((k = st->snaps)) {
-		st->snaps = k->next;
-		snapshot_abort(k->s);
-		qmp_complete(k->call, NULL, &none);
-		free(k);
-	}
 	while ((r = *list)) {
 		unlink_resize(r);
 		loop_work_cancel(r->main, &r->work);
@@ -301,7 +199,6 @@ static void fini(struct qmp *q)
 		qmp_complete(r->call, NULL, &none);
 		free(r);
 	}
-	free(st);
 }
 
 /* ---- tables ---- */
@@ -313,10 +210,6 @@ static const struct qmp_cmd cmds[] = {
 	  .args = del_args, .args_size = sizeof(struct del_args), .run = cmd_del },
 	{ .name = "block_resize", .help = "change the length of a disk", .args = resize_args,
 	  .args_size = sizeof(struct resize_args), .run = cmd_resize },
-	{ .name = "blockdev-snapshot", .help = "put an overlay on a disk that is in use",
-	  .args = snap_args, .args_size = sizeof(struct snap_args), .run = cmd_snapshot },
-	{ .name = "transaction", .help = "snapshots of several disks, all or none",
-	  .arg_type = "q_obj_transaction-arg", .run = cmd_transaction },
 	{ 0 }
 };
 
@@ -328,23 +221,6 @@ static const struct qmp_member ref_kinds[] = {
 };
 static const struct qmp_member ref_or_null_kinds[] = {
 	{ "definition", "BlockdevOptions" }, { "reference", "str" }, { "null", "null" }, { 0 }
-};
-
-static const struct qmp_member transaction_args[] = {
-	{ "actions", "[TransactionAction]" }, { "*properties", "TransactionProperties" }, { 0 }
-};
-static const struct qmp_member action_members[] = { { "type", "TransactionActionKind" }, { 0 } };
-static const char *const action_words[] = { "blockdev-snapshot", NULL };
-static const struct qmp_variant action_variants[] = {
-	{ "blockdev-snapshot", "BlockdevSnapshotWrapper" }, { 0 }
-};
-static const struct qmp_member wrapper[] = { { "data", "BlockdevSnapshot" }, { 0 } };
-static const struct qmp_member snapshot_data[] = {
-	{ "node", "str" }, { "overlay", "str" }, { 0 }
-};
-static const char *const completion_words[] = { "individual", "grouped", NULL };
-static const struct qmp_member properties[] = {
-	{ "*completion-mode", "ActionCompletionMode" }, { 0 }
 };
 
 static void make_drivers(struct qmp *q, json_t *info)
@@ -367,14 +243,6 @@ static void make_options(struct qmp *q, json_t *info)
 }
 
 static const struct qmp_type types[] = {
-	{ .name = "q_obj_transaction-arg", .members = transaction_args },
-	{ .name = "TransactionAction", .members = action_members, .tag = "type",
-	  .variants = action_variants },
-	{ .name = "TransactionActionKind", .meta = QMP_ENUM, .words = action_words },
-	{ .name = "BlockdevSnapshotWrapper", .members = wrapper },
-	{ .name = "BlockdevSnapshot", .members = snapshot_data },
-	{ .name = "TransactionProperties", .members = properties },
-	{ .name = "ActionCompletionMode", .meta = QMP_ENUM, .words = completion_words },
 	{ .name = "BlockdevDriver", .meta = QMP_ENUM, .make = make_drivers },
 	{ .name = "BlockdevOptions", .members = options_base, .tag = "driver",
 	  .make = make_options },

@@ -20,6 +20,7 @@
 #define PATH_MAX_	160	/* "arguments.file.cache.direct" in a sentence */
 #define UNION_DEPTH	4	/* unions inside unions; QAPI has two */
 #define NEAR_MAX	64	/* words offered to "did you mean" */
+#define LIST_MAX	8	/* as many are listed when none is near */
 
 static const char *type_name(struct qmp *q, const char *type);
 
@@ -380,8 +381,21 @@ static int check_builtin(const json_t *info, const json_t *val, const char *path
 	return wrong_type(path, strcmp(kind, "int") == 0 ? "integer" : kind, e);
 }
 
+/* "a, b or c"; the first that fit. */
+static const char *list_words(char *buf, size_t len, const char *const *list, size_t n)
+{
+	size_t at = 0;
+
+	*buf = '\0';
+	for (size_t i = 0; i < n && at < len; i++)
+		at += (size_t)snprintf(buf + at, len - at, "%s%s", list[i], i + 1 == n ? "" :
+				       i + 2 == n ? " or " : ", ");
+	return buf;
+}
+
 static int no_such_word(const json_t *words, const char *path, const char *word, struct err *e)
 {
+	char text[LIST_MAX * 24];
 	const char *list[NEAR_MAX + 1], *near;
 	json_t *w;
 	size_t i, n = 0;
@@ -394,6 +408,9 @@ static int no_such_word(const json_t *words, const char *path, const char *word,
 	if (near)
 		return err_set(e, -EINVAL, "Parameter '%s' does not accept value '%.80s'; did "
 			       "you mean '%s'?", path, word, near);
+	if (n <= LIST_MAX)
+		return err_set(e, -EINVAL, "Parameter '%s' does not accept value '%.80s'; it takes "
+			       "%s", path, word, list_words(text, sizeof(text), list, n));
 	return err_set(e, -EINVAL, "Parameter '%s' does not accept value '%.80s'", path, word);
 }
 

@@ -9,7 +9,7 @@
 	X(qmp_table_block)	\
 	X(qmp_table_blockdev)	\
 	X(qmp_table_create)	\
-	X(qmp_table_snapshot_sync) \
+	X(qmp_table_snapshot)	\
 	X(qmp_table_stream)	\
 	X(qmp_table_job)	\
 	X(qmp_table_control)	\
