@@ -126,6 +126,14 @@ struct block_fly {
 	struct block_req *prev, *next;
 };
 
+/* A request that a throttle keeps. Apart from block_susp: one that is being tried
+ * again stays in its drive's list meanwhile. The group's lock. */
+struct block_wait {
+	bool listed;
+	struct block_req *prev, *next;
+	struct throttle_member *in;	/* r->loop: a node's that keeps it, or NULL */
+};
+
 struct block_susp_list {
 	struct block_req *head, *tail;	/* in the order of submission */
 };
@@ -170,6 +178,7 @@ struct block_req {
 	struct block_span span;
 	struct block_req *next;		/* in a flush batch */
 	struct block_susp susp;
+	struct block_wait wait;
 	struct block_fly fly;
 	struct loop_timer timer;	/* of a node that delays */
 	struct block_frame *frames;	/* innermost first; empty at rest */
@@ -398,15 +407,17 @@ enum throttle_bucket {
 	THROTTLE_IOPS, THROTTLE_IOPS_RD, THROTTLE_IOPS_WR, THROTTLE_BUCKETS
 };
 
-/* State of throttle.c. Drive's lock. */
-struct throttle {
-	_Atomic bool on;		/* any limit is set */
-	uint64_t avg[THROTTLE_BUCKETS], max[THROTTLE_BUCKETS], iops_size;
-	double level[THROTTLE_BUCKETS];
-	uint64_t last_ns;		/* when the levels were right */
-	struct block_susp_list waiting[2];	/* writes, reads */
-	struct loop_timer timer;	/* main loop */
-	struct loop_work work;
+/* Whose requests wait for a throttle group (throttle.h): a drive, or a throttle
+ * node. Embedded in it. */
+struct throttle_member {
+	_Atomic bool on;		/* the group has limits: look closer */
+	/* Changed on the main loop, of a drive under the drive's lock. NULL: none */
+	struct throttle_group *group;
+	struct drive *drive;		/* NULL: a node's */
+	/* group's lock */
+	struct block_susp_list waiting[2];	/* writes, reads; linked by r->wait */
+	uint32_t count;
+	struct throttle_member *next;	/* of the group */
 };
 
 struct drive {
@@ -442,7 +453,7 @@ struct drive {
 	struct loop_work idle_work;
 	struct drive_retry retry;
 	struct drive_stall stall;
-	struct throttle throttle;
+	struct throttle_member throttle;
 	struct log_limit errors;
 	char *user;			/* text of root.user */
 	struct drive *next;

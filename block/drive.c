@@ -255,7 +255,8 @@ void drive_admitted(struct block_req *r)
 	r->susp.state = SUSP_NONE;
 	if (r->cancelled)
 		drive_finish(r->drive, r, -ECANCELED);
-	else
+	/* Held since: its nodes are about to change. */
+	else if (!atomic_load(&r->drive->held) || !drive_keep(r->drive, r))
 		drive_issue(r->drive, r);
 }
 
@@ -292,14 +293,15 @@ void drive_cancel(struct block_req *r)
 
 	r->cancelled = true;
 	pthread_mutex_lock(&d->lock);
-	parked = r->susp.listed && r->susp.state != SUSP_OUT;
+	if (r->susp.state == SUSP_THROTTLED)
+		parked = throttle_drop(d, r);
+	else
+		parked = r->susp.listed && r->susp.state != SUSP_OUT;
 	if (parked && r->susp.state == SUSP_STOPPED)
 		susp_remove(&d->stopped, r);
 	else if (parked && r->susp.state == SUSP_HELD)
 		susp_remove(&d->waiting, r);
-	else if (parked && r->susp.state == SUSP_THROTTLED)
-		throttle_drop(d, r);
-	else if (parked)
+	else if (parked && r->susp.state != SUSP_THROTTLED)
 		retry_unpark(d, r);
 	if (parked)
 		r->susp.state = SUSP_NONE;

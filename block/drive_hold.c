@@ -72,7 +72,9 @@ void drive_hold(struct drive *d, void (*idle)(struct drive *d, void *arg), void 
 {
 	d->on_idle = idle;
 	d->on_idle_arg = arg;
-	atomic_store(&d->held, true);
+	if (!atomic_exchange(&d->held, true))
+		atomic_fetch_add(&d->graph->holds, 1);
+	throttle_wake_all(d->graph);
 	drive_poke(d);
 }
 
@@ -87,7 +89,8 @@ void drive_release(struct drive *d)
 
 	d->on_idle = NULL;
 	pthread_mutex_lock(&d->lock);
-	atomic_store(&d->held, false);
+	if (atomic_exchange(&d->held, false))
+		atomic_fetch_sub(&d->graph->holds, 1);
 	while ((r = d->waiting.head)) {
 		susp_remove(&d->waiting, r);
 		r->work.cb = proceed_work;
@@ -95,7 +98,7 @@ void drive_release(struct drive *d)
 	}
 	pthread_mutex_unlock(&d->lock);
 	loop_post(d->graph->loop, &d->retry.work);	/* its rounds go on */
-	throttle_wake(d);
+	throttle_wake_all(d->graph);
 }
 
 void hold_init(struct drive *d)

@@ -88,7 +88,7 @@ void drive_destroy(struct drive *d)
 	retry_fini(d);
 	loop_work_cancel(d->graph->loop, &d->idle_work);
 	stall_quiet(d);
-	throttle_quiet(d);
+	throttle_join(&d->throttle, d->graph, NULL);
 	pthread_mutex_destroy(&d->stall.lock);
 	block_detach(&d->root);
 	pthread_mutex_destroy(&d->lock);
@@ -217,7 +217,6 @@ void drive_close(struct drive *d)
 	retry_fini(d);
 	loop_work_cancel(d->graph->loop, &d->idle_work);
 	stall_quiet(d);
-	throttle_quiet(d);
 	free(d->owner);
 	d->owner = NULL;
 	d->on_error = NULL;

@@ -3,7 +3,7 @@
  *
  * Spec:    QEMU's -drive (docs/system/invocation, qemu-options).
  * Threads: main loop.
- * Missing: formats other than raw and qcow2, media=cdrom, throttling.group.
+ * Missing: formats other than raw and qcow2, media=cdrom.
  */
 #include <assert.h>
 #include <errno.h>
@@ -26,6 +26,7 @@ struct drive_opts {
 	int discard, detect_zeroes;
 	struct retry_opts retry;
 	struct throttle_limits limits;
+	char *group;
 	int direct, no_flush, writeback;	/* enum prop_auto; auto: as cache= says */
 	int locking;
 	uint64_t offset, size;
@@ -53,10 +54,6 @@ static const struct cache_mode {
 static_assert(ARRAY_LEN(cache_words) == ARRAY_LEN(cache_modes) + 1, "one mode each");
 
 #define OPT(kind, field, ...) PROP_##kind(struct drive_opts, field, __VA_ARGS__)
-#define LIMIT(i, word)								\
-	OPT(U64, limits.avg[i], "throttling." word, 0, INT64_MAX, 0, "limit per second"), \
-	OPT(U64, limits.max[i], "throttling." word "-max", 0, INT64_MAX, 0,	\
-	    "what may be done at once after a pause")
 const struct prop drive_props[] = {
 	OPT(STR, file, "file", NULL, "image file or block device"),
 	OPT(STR, format, "format", NULL, "format of the image: raw or qcow2"),
@@ -82,11 +79,9 @@ const struct prop drive_props[] = {
 	OPT(ENUM, aio, "aio", aio_words, 2,
 	    "accepted; every word means the event loop's own engine: io_uring, or threads where "
 	    "that is forbidden"),
-	LIMIT(THROTTLE_BPS, "bps-total"), LIMIT(THROTTLE_BPS_RD, "bps-read"),
-	LIMIT(THROTTLE_BPS_WR, "bps-write"), LIMIT(THROTTLE_IOPS, "iops-total"),
-	LIMIT(THROTTLE_IOPS_RD, "iops-read"), LIMIT(THROTTLE_IOPS_WR, "iops-write"),
-	OPT(U64, limits.iops_size, "throttling.iops-size", 0, INT64_MAX, 0,
-	    "a larger request counts as several", .unit = "bytes"),
+	THROTTLE_PROPS(struct drive_opts, limits, "throttling."),
+	OPT(STR, group, "throttling.group", NULL,
+	    "drives of one group, and throttle nodes, share its limits"),
 	RETRY_PROPS(struct drive_opts, retry, DRIVE_ENOSPC, DRIVE_REPORT),
 	OPT(ENUM, discard, "discard", discard_words, 0,
 	    "what the guest's discards do: nothing, or give the space back"),
@@ -147,6 +142,8 @@ static int check_opts(const struct drive_opts *o, struct err *e)
 			       "disk is in the image", o->format);
 	if (o->detect_zeroes == BLOCK_DETECT_UNMAP && o->discard < 2)
 		return err_set(e, -EINVAL, "detect-zeroes=unmap needs discard=unmap");
+	if (o->group && !*o->group)
+		return err_set(e, -EINVAL, "throttling.group= is empty; give it a name");
 	return check_protocol(o->file, e);
 }
 
@@ -268,9 +265,11 @@ static int add(struct block_graph *g, const struct drive_opts *o, struct err *e)
 	if (r == 0)
 		r = drive_create(g, o->id, n, &d, e);
 	if (r == 0) {
-		r = throttle_set(d, &o->limits, "throttling", e);
-		if (r)
-			drive_destroy(d);
+		/* A group's name alone: its limits, now or later. */
+		if (o->group && !throttle_limits_any(&o->limits))
+			throttle_join(&d->throttle, g, o->group);
+		else
+			throttle_set(d, o->group, &o->limits, "throttling", NULL);
 	}
 	if (r) {
 		if (n)
@@ -299,6 +298,8 @@ int block_drive_add(struct block_graph *g, const json_t *args, struct err *e)
 		r = check_opts(&o, e);
 	if (r == 0)
 		r = retry_check(&o.retry, flat, "-drive", e);
+	if (r == 0)
+		r = throttle_check(&o.limits, "throttling", e);
 	if (r == 0)
 		r = settle_name(g, &o, e);
 	if (r == 0)

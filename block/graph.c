@@ -6,6 +6,7 @@
  * Missing: reopen; formats other than raw and qcow2.
  */
 #include "block/graph.h"
+#include "block/throttle.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -93,6 +94,10 @@ void block_graph_destroy(struct block_graph *g)
 			;
 		assert(n);	/* edges only lead down: some node is on top */
 		graph_node_destroy(n);
+	}
+	while (g->groups) {
+		g->groups->object = false;
+		throttle_group_put(g->groups);
 	}
 	loop_destroy(g->wait_loop);
 	free(g);

@@ -13,6 +13,8 @@ struct block_graph {
 	struct fds *fds;		/* borrowed, or NULL */
 	struct block_node *nodes;
 	struct drive *drives;
+	struct throttle_group *groups;
+	_Atomic uint32_t holds;		/* drives held: throttle nodes let all pass */
 	unsigned int serial;		/* of generated names */
 	/* Snapshots that are over, but for a flush that the host does not end:
 	 * as long as there are any, no node may go. */

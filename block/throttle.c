@@ -1,33 +1,28 @@
 /*
- * block/throttle.c - limits on a drive's requests and bytes per second.
+ * block/throttle.c - limits on requests and bytes per second.
  *
  * Spec:    QEMU's docs/throttle.txt (what the options mean).
- * Threads: a request is judged on its own loop under the drive's lock; the main
+ * Threads: a request is judged on its own loop under its group's lock; the main
  *          loop's timer lets waiting ones go. A drive without limits pays one
  *          relaxed load per request.
- * Missing: groups of several disks; burst lengths other than one second.
+ * Missing: nothing known.
  *
  * Leaky buckets: each request fills those that concern it by its bytes or by
  * one, and they leak at their average. While one is fuller than its burst the
  * next request of that kind waits, in its own memory; reads wait behind reads,
  * writes behind writes. So no request is too large: it makes others wait longer.
+ * A burst of several seconds has a second bucket, which leaks at the burst's rate
+ * and keeps it from being done at once.
+ *
+ * Members of a group take turns, for reads and for writes. A held drive loses its
+ * turn, so that it never makes others wait. Waiting requests are let go by the
+ * main loop alone, which is also where drives are held and change groups.
  */
 #include "block/throttle.h"
-
-#include <errno.h>
-#include <inttypes.h>
 
 #include "block/graph.h"
 #include "block/retry.h"
 #include "vmm/base/util.h"
-
-static const char *const bucket_words[] = {
-	[THROTTLE_BPS] = "bps", [THROTTLE_BPS_RD] = "bps_rd", [THROTTLE_BPS_WR] = "bps_wr",
-	[THROTTLE_IOPS] = "iops", [THROTTLE_IOPS_RD] = "iops_rd", [THROTTLE_IOPS_WR] = "iops_wr",
-};
-
-/* More than any disk does, and far from where doubles lose units. */
-#define LIMIT_MAX	1000000000000000ull
 
 static bool is_read(const struct block_req *r)
 {
@@ -41,95 +36,116 @@ static bool concerns(int bucket, bool read)
 	return read == (bucket == THROTTLE_BPS_RD || bucket == THROTTLE_IOPS_RD);
 }
 
-static double units(const struct throttle *t, int bucket, const struct block_req *r)
+/* ---- buckets; all under the group's lock ---- */
+
+static double units(const struct throttle_limits *l, int bucket, const struct block_req *r)
 {
 	if (bucket < THROTTLE_IOPS)
 		return (double)r->bytes;
-	if (!t->iops_size || r->bytes <= t->iops_size)
+	if (!l->iops_size || r->bytes <= l->iops_size)
 		return 1;
-	return (double)r->bytes / (double)t->iops_size;
+	return (double)r->bytes / (double)l->iops_size;
 }
 
-static double room(const struct throttle *t, int bucket)
+static double room(const struct throttle_limits *l, int b)
 {
-	return t->max[bucket] ? (double)t->max[bucket] : (double)t->avg[bucket] / 10;
+	return l->max[b] ? (double)l->max[b] * (double)MAX(l->length[b], 1u) :
+	       (double)l->avg[b] / 10;
 }
 
-static void leak(struct throttle *t, uint64_t now)
+static double drained(double level, uint64_t rate, double s)
 {
-	double s = (double)(now - t->last_ns) / (double)NS_PER_SEC;
+	level -= (double)rate * s;
+	return level < 0 ? 0 : level;
+}
+
+void throttle_leak(struct throttle_group *g)
+{
+	uint64_t now = clock_ns();
+	double s = (double)(now - g->last_ns) / (double)NS_PER_SEC;
 
 	for (int b = 0; b < THROTTLE_BUCKETS; b++) {
-		t->level[b] -= (double)t->avg[b] * s;
-		if (t->level[b] < 0)
-			t->level[b] = 0;
+		g->level[b] = drained(g->level[b], g->l.avg[b], s);
+		g->burst[b] = drained(g->burst[b], g->l.max[b], s);
 	}
-	t->last_ns = now;
+	g->last_ns = now;
 }
 
-/* How long a request of this kind has to wait; 0: not at all. Lock. */
-static uint64_t wait_ns(const struct throttle *t, bool read)
+/* Seconds until bucket @b has room for something. */
+static double bucket_wait(const struct throttle_group *g, int b)
 {
-	double longest = 0, over;
+	double over = (g->level[b] - room(&g->l, b)) / (double)g->l.avg[b], burst;
 
-	for (int b = 0; b < THROTTLE_BUCKETS; b++) {
-		if (!t->avg[b] || !concerns(b, read))
-			continue;
-		over = t->level[b] - room(t, b);
-		if (over > 0 && over / (double)t->avg[b] > longest)
-			longest = over / (double)t->avg[b];
-	}
+	if (g->l.length[b] < 2)
+		return over;
+	burst = (g->burst[b] - (double)g->l.max[b] / 10) / (double)g->l.max[b];
+	return MAX(over, burst);
+}
+
+/* How long a request of this kind has to wait; 0: not at all. */
+static uint64_t wait_ns(const struct throttle_group *g, bool read)
+{
+	double longest = 0;
+
+	for (int b = 0; b < THROTTLE_BUCKETS; b++)
+		if (g->l.avg[b] && concerns(b, read))
+			longest = MAX(longest, bucket_wait(g, b));
 	return (uint64_t)(longest * (double)NS_PER_SEC);
 }
 
-static void account(struct throttle *t, const struct block_req *r)
+static void account(struct throttle_group *g, const struct block_req *r)
 {
-	for (int b = 0; b < THROTTLE_BUCKETS; b++)
-		if (t->avg[b] && concerns(b, is_read(r)))
-			t->level[b] += units(t, b, r);
-}
-
-bool throttle_keep(struct drive *d, struct block_req *r)
-{
-	struct throttle *t = &d->throttle;
-	struct block_susp_list *l = &t->waiting[is_read(r)];
-	bool keep;
-
-	if (r->op == BLOCK_FLUSH)
-		return false;
-	pthread_mutex_lock(&d->lock);
-	leak(t, clock_ns());
-	keep = l->head || wait_ns(t, is_read(r)) > 0;
-	if (keep) {
-		r->susp.state = SUSP_THROTTLED;
-		susp_insert(l, r);
-		drive_poke(d);
-	} else {
-		account(t, r);
+	for (int b = 0; b < THROTTLE_BUCKETS; b++) {
+		if (!g->l.avg[b] || !concerns(b, is_read(r)))
+			continue;
+		g->level[b] += units(&g->l, b, r);
+		if (g->l.length[b] > 1)
+			g->burst[b] += units(&g->l, b, r);
 	}
-	pthread_mutex_unlock(&d->lock);
-	if (keep)
-		throttle_wake(d);
-	return keep;
 }
 
-void throttle_drop(struct drive *d, struct block_req *r)
+/* ---- lists; all under the group's lock ---- */
+
+void throttle_list_add(struct throttle_member *m, bool read, struct block_req *r)
 {
-	susp_remove(&d->throttle.waiting[is_read(r)], r);
+	struct block_susp_list *l = &m->waiting[read];
+
+	r->wait = (struct block_wait){ .listed = true, .prev = l->tail, .in = r->wait.in };
+	*(l->tail ? &l->tail->wait.next : &l->head) = r;
+	l->tail = r;
+	m->count++;
 }
 
-static uint32_t length(const struct block_susp_list *l)
+void throttle_list_del(struct throttle_member *m, bool read, struct block_req *r)
 {
-	uint32_t n = 0;
+	struct block_susp_list *l = &m->waiting[read];
+	struct block_wait *w = &r->wait;
 
-	for (const struct block_req *r = l->head; r; r = r->susp.next)
-		n++;
-	return n;
+	*(w->prev ? &w->prev->wait.next : &l->head) = w->next;
+	*(w->next ? &w->next->wait.prev : &l->tail) = w->prev;
+	w->prev = w->next = NULL;
+	w->listed = false;
+	m->count--;
 }
 
-uint32_t throttle_waiting(const struct drive *d)
+static bool may_go(const struct throttle_member *m, bool read)
 {
-	return length(&d->throttle.waiting[0]) + length(&d->throttle.waiting[1]);
+	return m->waiting[read].head && !(m->drive && atomic_load(&m->drive->held));
+}
+
+/* Whose request is next: the first one that may go, from the turn on. */
+static struct throttle_member *next_member(const struct throttle_group *g, bool read)
+{
+	struct throttle_member *from = g->turn[read] ? g->turn[read] : g->members, *m;
+
+	for (m = from; m && !may_go(m, read); m = m->next)
+		;
+	if (m)
+		return m;
+	for (m = g->members; m && m != from; m = m->next)
+		if (may_go(m, read))
+			return m;
+	return NULL;
 }
 
 static void admitted(struct loop_work *w)
@@ -137,130 +153,136 @@ static void admitted(struct loop_work *w)
 	drive_admitted(container_of(w, struct block_req, work));
 }
 
-/* Let go what may go; when to look again for the rest. Lock. */
-static uint64_t admit(struct drive *d, bool read, uint64_t now)
+static void let_go(struct throttle_member *m, bool read)
 {
-	struct throttle *t = &d->throttle;
-	struct block_req *r;
+	struct block_req *r = m->waiting[read].head;
+
+	throttle_list_del(m, read, r);
+	r->work.cb = admitted;
+	loop_post(r->loop, &r->work);
+}
+
+void throttle_release(struct throttle_member *m)
+{
+	for (int read = 0; read < 2; read++)
+		while (m->waiting[read].head)
+			let_go(m, read);
+}
+
+/* ---- requests ---- */
+
+static bool keep_or_account(struct throttle_group *g, struct throttle_member *m,
+			    struct block_req *r)
+{
+	bool read = is_read(r), keep;
+
+	throttle_leak(g);
+	keep = m->waiting[read].head || next_member(g, read) || wait_ns(g, read) > 0;
+	if (!keep) {
+		account(g, r);
+		return false;
+	}
+	throttle_list_add(m, read, r);
+	throttle_wake(g);
+	return true;
+}
+
+bool throttle_keep(struct drive *d, struct block_req *r)
+{
+	struct throttle_member *m = &d->throttle;
+	bool keep = false;
+
+	if (r->op == BLOCK_FLUSH)
+		return false;
+	pthread_mutex_lock(&d->lock);
+	if (m->group) {
+		pthread_mutex_lock(&m->group->lock);
+		r->susp.state = SUSP_THROTTLED;
+		keep = keep_or_account(m->group, m, r);
+		if (!keep)
+			r->susp.state = SUSP_NONE;
+		pthread_mutex_unlock(&m->group->lock);
+	}
+	if (keep)
+		drive_poke(d);
+	pthread_mutex_unlock(&d->lock);
+	return keep;
+}
+
+bool throttle_drop(struct drive *d, struct block_req *r)
+{
+	struct throttle_member *m = &d->throttle;
+	bool mine;
+
+	if (!m->group)		/* left, and all were let go */
+		return false;
+	pthread_mutex_lock(&m->group->lock);
+	mine = r->wait.listed;
+	if (mine) {
+		throttle_list_del(m, is_read(r), r);
+		throttle_wake(m->group);	/* it may have been the one waited for */
+	}
+	pthread_mutex_unlock(&m->group->lock);
+	return mine;
+}
+
+uint32_t throttle_waiting(struct drive *d)
+{
+	struct throttle_group *g = d->throttle.group;
+	uint32_t n;
+
+	if (!g)
+		return 0;
+	pthread_mutex_lock(&g->lock);
+	n = d->throttle.count;
+	pthread_mutex_unlock(&g->lock);
+	return n;
+}
+
+/* ---- the main loop's side ---- */
+
+/* Let go what may go; when to look again for the rest. Lock. */
+static uint64_t admit(struct throttle_group *g, bool read)
+{
+	struct throttle_member *m;
 	uint64_t ns;
 
-	while ((r = t->waiting[read].head)) {
-		ns = wait_ns(t, read);
+	while ((m = next_member(g, read))) {
+		ns = wait_ns(g, read);
 		if (ns)
-			return now + ns + 1;
-		susp_remove(&t->waiting[read], r);
-		account(t, r);
-		r->work.cb = admitted;
-		loop_post(r->loop, &r->work);
+			return g->last_ns + ns + 1;
+		account(g, m->waiting[read].head);
+		let_go(m, read);
+		g->turn[read] = m->next;
 	}
 	return UINT64_MAX;
 }
 
-static void look(struct drive *d)
+void throttle_look(struct throttle_group *g)
 {
-	struct throttle *t = &d->throttle;
-	uint64_t now, rd, wr;
+	uint64_t at;
 
-	pthread_mutex_lock(&d->lock);
-	now = clock_ns();
-	leak(t, now);
-	/* A held drive's nodes are about to change; its release wakes us. */
-	rd = atomic_load(&d->held) ? UINT64_MAX : admit(d, true, now);
-	wr = atomic_load(&d->held) ? UINT64_MAX : admit(d, false, now);
-	pthread_mutex_unlock(&d->lock);
-	if (MIN(rd, wr) == UINT64_MAX)
-		loop_timer_cancel(&t->timer);
+	pthread_mutex_lock(&g->lock);
+	throttle_leak(g);
+	at = admit(g, true);
+	at = MIN(at, admit(g, false));
+	pthread_mutex_unlock(&g->lock);
+	if (at == UINT64_MAX)
+		loop_timer_cancel(&g->timer);
 	else
-		loop_timer_arm(&t->timer, MIN(rd, wr));
+		loop_timer_arm(&g->timer, at);
 }
 
-static void on_timer(struct loop_timer *timer)
+void throttle_wake(struct throttle_group *g)
 {
-	look(container_of(timer, struct drive, throttle.timer));
+	loop_post(g->graph->loop, &g->work);
 }
 
-static void on_work(struct loop_work *w)
+void throttle_wake_all(struct block_graph *graph)
 {
-	look(container_of(w, struct drive, throttle.work));
-}
-
-void throttle_wake(struct drive *d)
-{
-	loop_post(d->graph->loop, &d->throttle.work);
-}
-
-/* ---- settings ---- */
-
-static int check_bucket(const struct throttle_limits *l, int b, const char *what, struct err *e)
-{
-	if (l->avg[b] > LIMIT_MAX || l->max[b] > LIMIT_MAX)
-		return err_set(e, -ERANGE, "%s: %s must be within 0 and %llu", what,
-			       bucket_words[b], LIMIT_MAX);
-	if (l->max[b] && !l->avg[b])
-		return err_set(e, -EINVAL, "%s: %s_max needs %s", what, bucket_words[b],
-			       bucket_words[b]);
-	if (l->max[b] && l->max[b] < l->avg[b])
-		return err_set(e, -EINVAL, "%s: %s_max is lower than %s", what, bucket_words[b],
-			       bucket_words[b]);
-	return 0;
-}
-
-static int check_limits(const struct throttle_limits *l, const char *what, struct err *e)
-{
-	int r = 0;
-
-	for (int b = 0; b < THROTTLE_BUCKETS && r == 0; b++)
-		r = check_bucket(l, b, what, e);
-	for (int b = 0; b < THROTTLE_BUCKETS && r == 0; b += THROTTLE_IOPS)
-		if (l->avg[b] && (l->avg[b + 1] || l->avg[b + 2]))
-			r = err_set(e, -EINVAL, "%s: %s and %s or %s cannot be used at the same "
-				    "time", what, bucket_words[b], bucket_words[b + 1],
-				    bucket_words[b + 2]);
-	return r;
-}
-
-int throttle_set(struct drive *d, const struct throttle_limits *l, const char *what,
-		 struct err *e)
-{
-	struct throttle *t = &d->throttle;
-	bool on = false;
-	int r = check_limits(l, what, e);
-
-	if (r)
-		return r;
-	pthread_mutex_lock(&d->lock);
-	leak(t, clock_ns());
-	for (int b = 0; b < THROTTLE_BUCKETS; b++) {
-		t->avg[b] = l->avg[b];
-		t->max[b] = l->max[b];
-		t->level[b] = 0;
-		on |= l->avg[b] != 0;
+	for (struct throttle_group *g = graph->groups; g; g = g->next) {
+		pthread_mutex_lock(&g->lock);
+		throttle_wake(g);
+		pthread_mutex_unlock(&g->lock);
 	}
-	t->iops_size = l->iops_size;
-	atomic_store(&t->on, on);
-	pthread_mutex_unlock(&d->lock);
-	throttle_wake(d);
-	return 0;
-}
-
-struct throttle_limits throttle_get(struct drive *d)
-{
-	struct throttle_limits l = { .iops_size = d->throttle.iops_size };
-
-	memcpy(l.avg, d->throttle.avg, sizeof(l.avg));
-	memcpy(l.max, d->throttle.max, sizeof(l.max));
-	return l;
-}
-
-void throttle_init(struct drive *d)
-{
-	loop_timer_init(d->graph->loop, &d->throttle.timer, on_timer, NULL);
-	d->throttle.work.cb = on_work;
-	d->throttle.last_ns = clock_ns();
-}
-
-void throttle_quiet(struct drive *d)
-{
-	loop_timer_cancel(&d->throttle.timer);
-	loop_work_cancel(d->graph->loop, &d->throttle.work);
 }

@@ -260,11 +260,22 @@ Test(qmp_block, test_limits_are_set_shown_and_checked)
 	in = json_object_get(json_array_get(list, 0), "inserted");
 	cr_expect_eq(json_integer_value(json_object_get(in, "iops")), 50);
 	cr_expect_eq(json_integer_value(json_object_get(in, "iops_max")), 100);
+	cr_expect_eq(json_integer_value(json_object_get(in, "iops_max_length")), 1);
+	cr_expect_not_null(json_object_get(in, "group"), "no group of its own");
+	json_decref(list);
+	json_decref(ok("block_set_io_throttle", "{'id': 'disk0', " NO_LIMIT ", 'iops': 50, "
+		       "'iops_max': 100, 'iops_max_length': 7, 'group': 'g'}", NULL));
+	list = ok("query-block", "{}", "[BlockInfo]");
+	in = json_object_get(json_array_get(list, 0), "inserted");
+	cr_expect_str_eq(json_str(in, "group", ""), "g");
+	cr_expect_eq(json_integer_value(json_object_get(in, "iops_max_length")), 7);
 	json_decref(list);
 	fails("block_set_io_throttle", "{'id': 'disk0', " NO_LIMIT ", 'iops': 50, 'iops_max': 1}",
 	      "lower than iops");
-	fails("block_set_io_throttle", "{'id': 'disk0', " NO_LIMIT ", 'iops': 5, 'group': 'g'}",
-	      "groups");
+	fails("block_set_io_throttle", "{'id': 'disk0', " NO_LIMIT ", 'iops': 5, 'group': ''}",
+	      "group is empty");
+	fails("block_set_io_throttle", "{'id': 'disk0', " NO_LIMIT ", 'iops': 5, "
+	      "'iops_max_length': 5}", "iops_max_length needs iops_max");
 	fails("block_set_io_throttle", "{'id': 'disk7', " NO_LIMIT ", 'iops': 5}", "not found");
 	fails("block_set_io_throttle", "{'id': 'disk0', 'iops': 5}", "missing");
 }

@@ -122,7 +122,7 @@ Test(block_throttle, test_cancelled_waiter_ends_at_once_and_writes_nothing)
 	for (int i = 0; i < 5; i++)
 		bt_wait(&t, &q[i]);
 	cr_assert_eq(q[4].ret, -ECANCELED);
-	throttle_set(t.d, &(struct throttle_limits){ 0 }, "test", NULL);
+	throttle_set(t.d, NULL, &(struct throttle_limits){ 0 }, "test", NULL);
 	turn_ms(5);
 	cr_assert_eq(bt_io(&t, BLOCK_READ, 4 * 4096, back, 4096, 0), 0);
 	cr_assert_neq(back[0], 0x5a, "written after the cancel");
@@ -134,7 +134,7 @@ Test(block_throttle, test_lifted_limits_let_all_go)
 	start(BLOCK_WRITE, 0, N);
 	turn_ms(20);
 	cr_assert_lt(done(0, N), 5);
-	cr_assert_eq(throttle_set(t.d, &(struct throttle_limits){ 0 }, "test", NULL), 0);
+	cr_assert_eq(throttle_set(t.d, NULL, &(struct throttle_limits){ 0 }, "test", NULL), 0);
 	for (int i = 0; i < N; i++)
 		bt_wait(&t, &q[i]);
 }
@@ -175,4 +175,208 @@ Test(block_throttle, test_mistakes_are_named)
 			      "throttling.bps-read-max=5"), -EINVAL);
 	cr_assert_eq(bt_drive(&t, "file=%s/a.raw,format=raw,id=d0,throttling.bps-total="
 			      "2000000000000000"), -ERANGE);
+}
+
+/* ---- bursts and settings ---- */
+
+/* 100 per second; for two seconds 400, which are not to be had at once. */
+Test(block_throttle, test_burst_with_a_length_passes_at_its_own_rate)
+{
+	uint64_t begin = clock_ns(), ns;
+
+	disk("throttling.iops-total=10,throttling.iops-total-max=100,"
+	     "throttling.iops-total-max-length=2");
+	start(BLOCK_WRITE, 0, N);
+	for (int i = 0; i < N; i++)
+		bt_wait(&t, &q[i]);
+	ns = clock_ns() - begin;
+	/* A tenth of a second's at once, the other 29 at 100 per second: at ten
+	 * per second it would be three seconds. */
+	cr_assert_geq(ns, 280 * NS_PER_MS, "%lu ms", (unsigned long)(ns / NS_PER_MS));
+	cr_assert_lt(ns, 2 * NS_PER_SEC, "%lu ms", (unsigned long)(ns / NS_PER_MS));
+}
+
+Test(block_throttle, test_setting_limits_again_gives_no_new_burst)
+{
+	struct throttle_limits l = { .avg[THROTTLE_IOPS] = 1, .max[THROTTLE_IOPS] = 10 };
+
+	disk("throttling.iops-total=1,throttling.iops-total-max=10");
+	start(BLOCK_WRITE, 0, N);
+	for (int i = 0; i < 20; i++) {
+		cr_assert_eq(throttle_set(t.d, NULL, &l, "test", NULL), 0);
+		turn_ms(5);
+	}
+	cr_assert_geq(done(0, N), 10);
+	cr_assert_leq(done(0, N), 13);
+	throttle_set(t.d, NULL, &(struct throttle_limits){ 0 }, "test", NULL);
+	for (int i = 0; i < N; i++)
+		bt_wait(&t, &q[i]);
+}
+
+Test(block_throttle, test_bursts_that_cannot_be_are_refused)
+{
+	static const struct {
+		const char *opts, *sentence;
+	} bad[] = {
+		{ "throttling.iops-read=5,throttling.iops-read-max-length=2",
+		  "iops_rd_max_length needs iops_rd_max" },
+		{ "throttling.bps-total=5,throttling.bps-total-max=1000000000000000,"
+		  "throttling.bps-total-max-length=2", "bps_max_length is too high" },
+		{ "throttling.bps-total=5,throttling.bps-total-max-length=0",
+		  "throttling.bps-total-max-length" },
+		{ "throttling.bps-total=5,throttling.iops-size=512",
+		  "iops_size needs iops, iops_rd or iops_wr" },
+		{ "throttling.group=", "throttling.group= is empty" },
+	};
+	char text[256];
+
+	bt_start(&t, LOOP_AIO_AUTO);
+	bt_file(&t, "a.raw", DISK);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		snprintf(text, sizeof(text), "file=%%s/a.raw,format=raw,id=d0,%s", bad[i].opts);
+		cr_expect_lt(bt_drive(&t, text), 0);
+		cr_expect(strstr(bt_error(), bad[i].sentence), "%s", bt_error());
+	}
+}
+
+/* ---- groups ---- */
+
+#define EACH	(N / 2)
+
+static struct drive *second;
+
+static void close_second(void)
+{
+	drive_close(second);
+	teardown();
+}
+
+TestSuite(block_throttle_group, .fini = close_second, .timeout = 60);
+
+/* Two drives; requests 0 to EACH-1 are for the first one, the others for the
+ * second one. */
+static void two_disks(const char *first, const char *other)
+{
+	char text[256];
+	struct err e = ERR_INIT;
+
+	disk(first);
+	bt_file(&t, "d1.raw", DISK);
+	snprintf(text, sizeof(text), "file=%%s/d1.raw,format=raw,if=none,id=d1,%s", other);
+	cr_assert_eq(bt_drive(&t, text), 0, "%s", bt_error());
+	cr_assert_eq(drive_open(t.g, "d1", "dev1", DRIVE_OPEN_MAY_WRITE, &second, &e), 0);
+}
+
+static void start_second(void)
+{
+	struct drive *d = t.d;
+
+	t.d = second;
+	start(BLOCK_WRITE, EACH, N);
+	t.d = d;
+}
+
+static void end_all(void)
+{
+	throttle_set(t.d, NULL, &(struct throttle_limits){ 0 }, "test", NULL);
+	throttle_set(second, NULL, &(struct throttle_limits){ 0 }, "test", NULL);
+	for (int i = 0; i < N; i++)
+		bt_wait(&t, &q[i]);
+}
+
+#define IN_G	"throttling.group=g"
+
+/* Although all of the first one's came first. */
+Test(block_throttle_group, test_members_take_turns)
+{
+	two_disks(IN_G, "throttling.iops-total=50," IN_G);
+	start(BLOCK_WRITE, 0, EACH);
+	start_second();
+	turn_ms(300);
+	cr_assert_gt(done(0, N), EACH / 2);
+	cr_assert_lt(done(0, N), N - 2, "the limit is not shared");
+	/* Five pass at once, all of the first. */
+	cr_assert_geq(done(EACH, N), 4, "%d and %d", done(0, EACH), done(EACH, N));
+	cr_assert_leq(done(0, EACH) - done(EACH, N), 8, "%d and %d", done(0, EACH), done(EACH, N));
+	end_all();
+}
+
+Test(block_throttle_group, test_held_member_keeps_no_other_waiting)
+{
+	idles = 0;
+	two_disks(IN_G, "throttling.iops-total=50," IN_G);
+	start(BLOCK_WRITE, 0, EACH);
+	drive_hold(t.d, idle, NULL);
+	start_second();
+	for (int i = EACH; i < N; i++)
+		bt_wait(&t, &q[i]);
+	cr_assert_eq(idles, 1);
+	cr_assert_lt(done(0, EACH), 8, "issued to a held drive");
+	drive_release(t.d);
+	for (int i = 0; i < EACH; i++)
+		bt_wait(&t, &q[i]);
+}
+
+/* What waits goes along, and out. */
+Test(block_throttle_group, test_member_with_waiters_changes_and_leaves)
+{
+	struct throttle_limits slow = { .avg[THROTTLE_IOPS] = 1 };
+	struct throttle_limits fast = { .avg[THROTTLE_IOPS] = 100000 };
+
+	two_disks("throttling.iops-total=1," IN_G, IN_G);
+	start(BLOCK_WRITE, 0, EACH);
+	start_second();
+	turn_ms(10);
+	cr_assert_lt(done(0, N), 4);
+	cr_assert_eq(throttle_set(second, "h", &fast, "test", NULL), 0);
+	for (int i = EACH; i < N; i++)
+		bt_wait(&t, &q[i]);
+	cr_assert_lt(done(0, EACH), 4, "the other one went along");
+	cr_assert_eq(throttle_set(second, "g", &slow, "test", NULL), 0);
+	cr_assert_null(throttle_group_find(t.g, "h"), "it has no members");
+	start_second();
+	turn_ms(10);
+	cr_assert_eq(done(EACH, N), 0, "the group is full");
+	throttle_join(&second->throttle, t.g, NULL);
+	for (int i = EACH; i < N; i++)
+		bt_wait(&t, &q[i]);
+	cr_assert_lt(done(0, EACH), 4);
+	end_all();
+	cr_assert_null(throttle_group_find(t.g, "g"), "it has no members");
+}
+
+/* The hold comes while those that were let go are on their way. */
+Test(block_throttle_group, test_leaving_a_group_while_held_issues_nothing)
+{
+	idles = 0;
+	two_disks("throttling.iops-total=1," IN_G, IN_G);
+	start(BLOCK_WRITE, 0, EACH);
+	turn_ms(10);
+	drive_hold(t.d, idle, NULL);
+	throttle_join(&t.d->throttle, t.g, NULL);
+	turn_ms(30);
+	cr_assert_eq(idles, 1);
+	cr_assert_lt(done(0, EACH), 4, "issued to a held drive");
+	drive_release(t.d);
+	for (int i = 0; i < EACH; i++)
+		bt_wait(&t, &q[i]);
+	start_second();
+	end_all();
+}
+
+Test(block_throttle_group, test_cancelled_waiter_gives_its_turn_away)
+{
+	two_disks("throttling.iops-total=20," IN_G, IN_G);
+	start(BLOCK_WRITE, 0, EACH);
+	start_second();
+	turn_ms(10);
+	for (int i = 0; i < EACH; i++)
+		if (!q[i].done)
+			drive_cancel(&q[i].r);
+	turn_ms(10);
+	cr_assert_eq(done(0, EACH), EACH, "cancelled requests still wait");
+	cr_assert_eq(q[EACH - 1].ret, -ECANCELED);
+	for (int i = EACH; i < EACH + 5; i++)
+		bt_wait(&t, &q[i]);
+	end_all();
 }

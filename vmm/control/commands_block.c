@@ -68,11 +68,29 @@ static const char *const limit_words[] = {
 };
 static_assert(ARRAY_LEN(limit_words) == THROTTLE_BUCKETS, "one word each");
 
-/* @l: the limits of the drive on top; NULL: none. */
-static json_t *node_info(const struct block_node *n, bool writeback,
-			 const struct throttle_limits *l)
+static void put_limits(json_t *o, const struct throttle_limits *l, const char *group)
 {
-	char max[32];
+	char word[32];
+
+	for (int i = 0; i < THROTTLE_BUCKETS; i++) {
+		put_int(o, limit_words[i], l->avg[i]);
+		if (!l->max[i])
+			continue;
+		snprintf(word, sizeof(word), "%s_max", limit_words[i]);
+		put_int(o, word, l->max[i]);
+		snprintf(word, sizeof(word), "%s_max_length", limit_words[i]);
+		put_int(o, word, MAX(l->length[i], 1u));
+	}
+	if (l->iops_size)
+		put_int(o, "iops_size", l->iops_size);
+	if (group)
+		json_put_str(o, "group", group);
+}
+
+/* @d: the drive on top, whose limits are shown; NULL: none. */
+static json_t *node_info(const struct block_node *n, bool writeback, struct drive *d)
+{
+	struct throttle_limits limits = { 0 };
 	json_t *o = json_pack("{s:s,s:s,s:b,s:s,s:i,s:b,s:s,s:o,s:{s:b,s:b,s:b}}",
 			      "file", node_file(n), "node-name", n->name, "ro", n->read_only,
 			      "drv", n->drv->name, "backing_file_depth", depth_of(n),
@@ -84,14 +102,9 @@ static json_t *node_info(const struct block_node *n, bool writeback,
 	if (n->backing_file)
 		json_put_str(o, "backing_file", n->backing_file);
 	put_int(o, "write_threshold", 0);
-	for (int i = 0; i < THROTTLE_BUCKETS; i++) {
-		put_int(o, limit_words[i], l ? l->avg[i] : 0);
-		snprintf(max, sizeof(max), "%s_max", limit_words[i]);
-		if (l && l->max[i])
-			put_int(o, max, l->max[i]);
-	}
-	if (l && l->iops_size)
-		put_int(o, "iops_size", l->iops_size);
+	if (d)
+		limits = throttle_get(d);
+	put_limits(o, &limits, d && d->throttle.group ? d->throttle.group->name : NULL);
 	return o;
 }
 
@@ -179,13 +192,11 @@ struct listing {
 
 static void add_disk(struct drive *d, void *arg)
 {
-	struct throttle_limits limits = throttle_get(d);
 	struct listing *l = arg;
 	json_t *o = json_pack("{s:s,s:s,s:b,s:b,s:o,s:s}", "device", d->id, "type", "unknown",
 			      "removable", 0, "locked", 0, "inserted",
-			      node_info(d->node, atomic_load(&d->write_cache), &limits),
-			      "io-status",
-			      io_status(d));
+			      node_info(d->node, atomic_load(&d->write_cache), d),
+			      "io-status", io_status(d));
 	json_t *retry = retry_state(d);
 	char *path = owner_path(l->vm, d);
 
@@ -410,12 +421,14 @@ struct limit_args {
 	PROP_U64(struct limit_args, l.avg[i], word, 0, INT64_MAX, 0, "per second",	\
 		 .flags = PROP_REQUIRED),					\
 	PROP_U64(struct limit_args, l.max[i], word "_max", 0, INT64_MAX, 0,	\
-		 "what may be done at once after a pause")
+		 "what may be done per second in a burst"),			\
+	PROP_U64(struct limit_args, l.length[i], word "_max_length", 1,		\
+		 THROTTLE_LENGTH_MAX, 1, "how long a burst may last", .unit = "seconds")
 
 static const struct prop limit_args[] = {
 	PROP_STR(struct limit_args, device, "device", NULL, "the drive"),
 	PROP_STR(struct limit_args, id, "id", NULL, "the device, or its QOM path"),
-	PROP_STR(struct limit_args, group, "group", NULL, "the disk's own name; no other"),
+	PROP_STR(struct limit_args, group, "group", NULL, "the group whose limits are set, and which the disk joins"),
 	LIMIT(THROTTLE_BPS, "bps"), LIMIT(THROTTLE_BPS_RD, "bps_rd"),
 	LIMIT(THROTTLE_BPS_WR, "bps_wr"), LIMIT(THROTTLE_IOPS, "iops"),
 	LIMIT(THROTTLE_IOPS_RD, "iops_rd"), LIMIT(THROTTLE_IOPS_WR, "iops_wr"),
@@ -447,10 +460,9 @@ static int cmd_throttle(struct qmp *q, void *args, json_t **ret, struct err *e)
 	d = find_disk(q, name, e);
 	if (!d)
 		return -ENODEV;
-	if (a->group && strcmp(a->group, given) && strcmp(a->group, name))
-		return err_set(e, -ENOTSUP, "group=%.64s: groups of several disks are not "
-			       "supported", a->group);
-	return throttle_set(d, &a->l, name, e);
+	if (a->group && !*a->group)
+		return err_set(e, -EINVAL, "group is empty; give it a name, or leave it out");
+	return throttle_set(d, a->group, &a->l, name, e);
 }
 
 /* ---- tables ---- */
@@ -522,7 +534,10 @@ static const struct qmp_member device_info[] = {
 	{ "bps_rd", "int" }, { "bps_wr", "int" }, { "iops", "int" }, { "iops_rd", "int" },
 	{ "iops_wr", "int" }, { "*bps_max", "int" }, { "*bps_rd_max", "int" },
 	{ "*bps_wr_max", "int" }, { "*iops_max", "int" }, { "*iops_rd_max", "int" },
-	{ "*iops_wr_max", "int" }, { "*iops_size", "int" }, { "image", "ImageInfo" },
+	{ "*iops_wr_max", "int" }, { "*bps_max_length", "int" }, { "*bps_rd_max_length", "int" },
+	{ "*bps_wr_max_length", "int" }, { "*iops_max_length", "int" },
+	{ "*iops_rd_max_length", "int" }, { "*iops_wr_max_length", "int" },
+	{ "*iops_size", "int" }, { "*group", "str" }, { "image", "ImageInfo" },
 	{ "cache", "BlockdevCacheInfo" },
 	{ "write_threshold", "int" }, { 0 }
 };
