@@ -414,6 +414,7 @@ struct throttle_member {
 	/* Changed on the main loop, of a drive under the drive's lock. NULL: none */
 	struct throttle_group *group;
 	struct drive *drive;		/* NULL: a node's */
+	void (*go)(struct loop_work *w);	/* a request's work: it waits no more */
 	/* group's lock */
 	struct block_susp_list waiting[2];	/* writes, reads; linked by r->wait */
 	uint32_t count;

@@ -250,8 +250,10 @@ static void proceed(struct drive *d, struct block_req *r)
 	drive_issue(d, r);
 }
 
-void drive_admitted(struct block_req *r)
+void drive_admitted(struct loop_work *w)
 {
+	struct block_req *r = container_of(w, struct block_req, work);
+
 	r->susp.state = SUSP_NONE;
 	if (r->cancelled)
 		drive_finish(r->drive, r, -ECANCELED);

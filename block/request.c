@@ -6,6 +6,7 @@
  * Missing: nothing known.
  */
 #include "block/graph.h"
+#include "block/throttle.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -73,7 +74,7 @@ void block_cancel(struct block_req *r)
 {
 	for (; r; r = r->sub) {
 		r->cancelled = true;
-		if (fault_cancel(r))
+		if (fault_cancel(r) || throttle_cancel(r))
 			continue;
 		/* A flush may stand for others as well, and harms nobody. */
 		if (r->now.op != BLOCK_FLUSH)

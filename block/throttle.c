@@ -20,13 +20,16 @@
  */
 #include "block/throttle.h"
 
+#include <errno.h>
+
 #include "block/graph.h"
 #include "block/retry.h"
 #include "vmm/base/util.h"
 
-static bool is_read(const struct block_req *r)
+/* A drive's node has not seen the request yet. */
+static bool is_read(const struct throttle_member *m, const struct block_req *r)
 {
-	return r->op == BLOCK_READ;
+	return (m->drive ? r->op : r->now.op) == BLOCK_READ;
 }
 
 static bool concerns(int bucket, bool read)
@@ -93,10 +96,10 @@ static uint64_t wait_ns(const struct throttle_group *g, bool read)
 	return (uint64_t)(longest * (double)NS_PER_SEC);
 }
 
-static void account(struct throttle_group *g, const struct block_req *r)
+static void account(struct throttle_group *g, bool read, const struct block_req *r)
 {
 	for (int b = 0; b < THROTTLE_BUCKETS; b++) {
-		if (!g->l.avg[b] || !concerns(b, is_read(r)))
+		if (!g->l.avg[b] || !concerns(b, read))
 			continue;
 		g->level[b] += units(&g->l, b, r);
 		if (g->l.length[b] > 1)
@@ -148,17 +151,12 @@ static struct throttle_member *next_member(const struct throttle_group *g, bool 
 	return NULL;
 }
 
-static void admitted(struct loop_work *w)
-{
-	drive_admitted(container_of(w, struct block_req, work));
-}
-
 static void let_go(struct throttle_member *m, bool read)
 {
 	struct block_req *r = m->waiting[read].head;
 
 	throttle_list_del(m, read, r);
-	r->work.cb = admitted;
+	r->work.cb = m->go;
 	loop_post(r->loop, &r->work);
 }
 
@@ -174,12 +172,12 @@ void throttle_release(struct throttle_member *m)
 static bool keep_or_account(struct throttle_group *g, struct throttle_member *m,
 			    struct block_req *r)
 {
-	bool read = is_read(r), keep;
+	bool read = is_read(m, r), keep;
 
 	throttle_leak(g);
 	keep = m->waiting[read].head || next_member(g, read) || wait_ns(g, read) > 0;
 	if (!keep) {
-		account(g, r);
+		account(g, read, r);
 		return false;
 	}
 	throttle_list_add(m, read, r);
@@ -219,7 +217,7 @@ bool throttle_drop(struct drive *d, struct block_req *r)
 	pthread_mutex_lock(&m->group->lock);
 	mine = r->wait.listed;
 	if (mine) {
-		throttle_list_del(m, is_read(r), r);
+		throttle_list_del(m, is_read(m, r), r);
 		throttle_wake(m->group);	/* it may have been the one waited for */
 	}
 	pthread_mutex_unlock(&m->group->lock);
@@ -239,7 +237,63 @@ uint32_t throttle_waiting(struct drive *d)
 	return n;
 }
 
+/* ---- requests in a throttle node ---- */
+
+/* Requests of drives wait here, unless a drive is held: what is in the nodes has to
+ * come out of them then. Others never do (throttle_node.c). */
+bool throttle_node_keep(struct throttle_member *m, struct block_req *r)
+{
+	struct throttle_group *g = m->group;
+	bool keep = false;
+
+	if (r->now.op == BLOCK_FLUSH)
+		return false;
+	pthread_mutex_lock(&g->lock);
+	if (r->drive && !atomic_load(&g->graph->holds)) {
+		r->wait.in = m;
+		keep = keep_or_account(g, m, r);
+		if (!keep)
+			r->wait.in = NULL;
+	} else {
+		throttle_leak(g);
+		account(g, is_read(m, r), r);
+	}
+	pthread_mutex_unlock(&g->lock);
+	return keep;
+}
+
+bool throttle_cancel(struct block_req *r)
+{
+	struct throttle_member *m = r->wait.in;
+	bool mine;
+
+	if (!m)
+		return false;
+	pthread_mutex_lock(&m->group->lock);
+	mine = r->wait.listed;		/* else its work is on the way */
+	if (mine) {
+		throttle_list_del(m, is_read(m, r), r);
+		throttle_wake(m->group);
+	}
+	pthread_mutex_unlock(&m->group->lock);
+	if (mine) {
+		r->wait.in = NULL;
+		block_done_later(r, -ECANCELED);
+	}
+	return true;
+}
+
 /* ---- the main loop's side ---- */
+
+/* Out of the nodes with it. Lock. */
+static void drain(struct throttle_group *g, bool read)
+{
+	for (struct throttle_member *m = g->members; m; m = m->next)
+		while (!m->drive && m->waiting[read].head) {
+			account(g, read, m->waiting[read].head);
+			let_go(m, read);
+		}
+}
 
 /* Let go what may go; when to look again for the rest. Lock. */
 static uint64_t admit(struct throttle_group *g, bool read)
@@ -251,7 +305,7 @@ static uint64_t admit(struct throttle_group *g, bool read)
 		ns = wait_ns(g, read);
 		if (ns)
 			return g->last_ns + ns + 1;
-		account(g, m->waiting[read].head);
+		account(g, read, m->waiting[read].head);
 		let_go(m, read);
 		g->turn[read] = m->next;
 	}
@@ -264,6 +318,8 @@ void throttle_look(struct throttle_group *g)
 
 	pthread_mutex_lock(&g->lock);
 	throttle_leak(g);
+	for (int read = 0; read < 2 && atomic_load(&g->graph->holds); read++)
+		drain(g, read);
 	at = admit(g, true);
 	at = MIN(at, admit(g, false));
 	pthread_mutex_unlock(&g->lock);

@@ -101,8 +101,16 @@ uint32_t throttle_waiting(struct drive *d);
 /* A drive was held or released. Main loop. */
 void throttle_wake_all(struct block_graph *graph);
 void throttle_init(struct drive *d);
-/* In drive.c: @r does not wait any more. On r->loop. */
-void drive_admitted(struct block_req *r);
+
+/* ---- for throttle_node.c and request.c ---- */
+
+/* The same for a request in a throttle node. */
+bool throttle_node_keep(struct throttle_member *m, struct block_req *r);
+/* False: no node keeps it. Else it ends soon. On r->loop. */
+bool throttle_cancel(struct block_req *r);
+
+/* In drive.c: a request's work; it does not wait any more. On r->loop. */
+void drive_admitted(struct loop_work *w);
 
 /* ---- throttle.c, for throttle_group.c ---- */
 

@@ -245,4 +245,5 @@ struct throttle_limits throttle_get(struct drive *d)
 void throttle_init(struct drive *d)
 {
 	d->throttle.drive = d;
+	d->throttle.go = drive_admitted;
 }

@@ -525,6 +525,76 @@ Test(qmp_commands, test_qmp_object_in_use_stays)
 	bench_close(b);
 }
 
+/* "limits" of group g0: the member @key. */
+static json_int_t limit(struct bench *b, const char *key)
+{
+	json_t *v = get(b, "{'execute':'qom-get','arguments':{'path':'/objects/g0',"
+			"'property':'limits'}}");
+	json_int_t n = json_integer_value(json_object_get(v, key));
+
+	json_decref(v);
+	return n;
+}
+
+#define SET_LIMITS(v)	"{'execute':'qom-set','arguments':{'path':'/objects/g0'," \
+	"'property':'limits','value':" v "}}"
+
+Test(qmp_commands, test_qmp_throttle_group_limits_are_got_and_set)
+{
+	struct bench *b = bench_open();
+
+	expect_ok(b, "{'execute':'object-add','arguments':{'qom-type':'throttle-group',"
+		  "'id':'g0','limits':{'iops-total':50,'iops-total-max':70}}}");
+	cr_expect_eq(limit(b, "iops-total"), 50);
+	cr_expect_eq(limit(b, "iops-total-max"), 70);
+	cr_expect_eq(limit(b, "iops-total-max-length"), 1);
+	/* What is not named stays, and so does all after a mistake. */
+	expect_ok(b, SET_LIMITS("{'iops-total-max-length':3}"));
+	cr_expect_eq(limit(b, "iops-total-max"), 70);
+	cr_expect_eq(limit(b, "iops-total-max-length"), 3);
+	expect_error(b, SET_LIMITS("{'iops-read':9}"), "GenericError",
+		     "iops and iops_rd or iops_wr cannot be used at the same time");
+	expect_error(b, SET_LIMITS("{'bps-total':9,'bps-total-max':8}"), "GenericError",
+		     "bps_max is lower than bps");
+	expect_error(b, SET_LIMITS("{'iops':9}"), "GenericError", "iops");
+	expect_error(b, SET_LIMITS("7"), "GenericError", "limits");
+	cr_expect_eq(limit(b, "iops-read"), 0);
+	cr_expect_eq(limit(b, "bps-total"), 0);
+	expect_error(b, "{'execute':'qom-set','arguments':{'path':'/objects/g0',"
+		     "'property':'x-iops-total','value':7}}", "GenericError", "x-iops-total");
+	expect_ok(b, "{'execute':'object-del','arguments':{'id':'g0'}}");
+	bench_close(b);
+}
+
+Test(qmp_commands, test_qmp_throttle_group_with_members_stays)
+{
+	struct bench *b = bench_open();
+
+	expect_error(b, "{'execute':'blockdev-add','arguments':{'driver':'throttle',"
+		     "'node-name':'t0','throttle-group':'g0','file':'n0'}}", "GenericError",
+		     "no throttle group");
+	expect_ok(b, "{'execute':'object-add','arguments':{'qom-type':'throttle-group',"
+		  "'id':'g0','x-bps-read':4096}}");
+	cr_expect_eq(limit(b, "bps-read"), 4096);
+	expect_ok(b, "{'execute':'blockdev-add','arguments':{'driver':'throttle',"
+		  "'node-name':'t0','throttle-group':'g0','file':{'driver':'null-co'}}}");
+	expect_error(b, "{'execute':'object-del','arguments':{'id':'g0'}}", "GenericError",
+		     "in use");
+	expect_ok(b, "{'execute':'blockdev-del','arguments':{'node-name':'t0'}}");
+	/* The disk's limits are the group's, both ways. */
+	expect_ok(b, "{'execute':'block_set_io_throttle','arguments':{'id':'d0','group':'g0',"
+		  "'bps':0,'bps_rd':0,'bps_wr':8192,'iops':0,'iops_rd':0,'iops_wr':0}}");
+	cr_expect_eq(limit(b, "bps-write"), 8192);
+	cr_expect_eq(limit(b, "bps-read"), 0);
+	expect_error(b, "{'execute':'object-del','arguments':{'id':'g0'}}", "GenericError",
+		     "in use");
+	expect_ok(b, "{'execute':'block_set_io_throttle','arguments':{'id':'d0',"
+		  "'bps':0,'bps_rd':0,'bps_wr':0,'iops':0,'iops_rd':0,'iops_wr':0}}");
+	cr_expect_eq(limit(b, "bps-write"), 8192, "the group keeps its limits");
+	expect_ok(b, "{'execute':'object-del','arguments':{'id':'g0'}}");
+	bench_close(b);
+}
+
 /* ---- descriptors ---- */
 
 static void send_fd(int sock, const char *text, int fd)

@@ -26,6 +26,7 @@
 #include "block/image.h"
 #include "block/retry.h"
 #include "block/snapshot.h"
+#include "block/throttle.h"
 #include "vmm/base/json.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -116,6 +117,18 @@ static void make_files(void)
 		if (i >= 3)
 			make_image(files[i]);
 	}
+}
+
+/* Group "g", for throttle nodes: some requests of an input pass, others wait. */
+static void make_group(void)
+{
+	struct throttle_limits l = { .avg[THROTTLE_IOPS] = 1000, .max[THROTTLE_IOPS] = 1000,
+				     .length[THROTTLE_IOPS] = 2 };
+	struct throttle_group *group = throttle_group_get(g, "g");
+
+	group->object = true;
+	if (throttle_group_set(group, &l, "fuzz", NULL))
+		abort();
 }
 
 /* Every path below our directory. */
@@ -321,6 +334,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	text = strndup((const char *)data, len);
 	g = block_graph_create(loop);
 	make_files();
+	make_group();
 	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
 		command(line);
 	while (disks[0])

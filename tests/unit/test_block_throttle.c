@@ -380,3 +380,97 @@ Test(block_throttle_group, test_cancelled_waiter_gives_its_turn_away)
 		bt_wait(&t, &q[i]);
 	end_all();
 }
+
+/* ---- the node ---- */
+
+/* A throttle node on a raw one, as a disk; and the group "g" of the first. */
+static void node_disk(void)
+{
+	struct err e = ERR_INIT;
+
+	two_disks(IN_G, "throttling.iops-total=20," IN_G);
+	bt_file(&t, "n.raw", DISK);
+	cr_assert_eq(bt_blockdev(&t, "driver=throttle,node-name=t0,throttle-group=g,"
+				 "file.driver=raw,file.file.driver=file,"
+				 "file.file.filename=%s/n.raw"), 0, "%s", bt_error());
+	drive_close(second);
+	cr_assert_eq(drive_open(t.g, "t0", "dev1", DRIVE_OPEN_MAY_WRITE, &second, &e), 0, "%s",
+		     e.text);
+}
+
+Test(block_throttle_group, test_node_takes_turns_with_a_drive)
+{
+	node_disk();
+	start(BLOCK_WRITE, 0, EACH);
+	start_second();
+	turn_ms(400);
+	cr_assert_lt(done(EACH, N), EACH, "the node limits nothing");
+	cr_assert_geq(done(EACH, N), 2, "the node has no turn");
+	throttle_set(t.d, NULL, &(struct throttle_limits){ .avg[THROTTLE_IOPS] = 100000 }, "", NULL);
+	for (int i = 0; i < N; i++)
+		bt_wait(&t, &q[i]);
+}
+
+Test(block_throttle_group, test_request_in_a_node_can_be_cancelled)
+{
+	uint8_t back[4096];
+	struct drive *d;
+
+	node_disk();
+	memset(data, 0x5a, sizeof(data));
+	start_second();
+	turn_ms(10);
+	cr_assert_lt(done(EACH, N), 5);
+	for (int i = EACH; i < N; i++)
+		if (!q[i].done)
+			drive_cancel(&q[i].r);
+	turn_ms(10);
+	cr_assert_eq(done(EACH, N), EACH, "cancelled requests still wait");
+	cr_assert_eq(q[N - 1].ret, -ECANCELED);
+	cr_assert_eq(throttle_group_find(t.g, "g")->members->count, 0);
+	d = t.d;
+	t.d = second;
+	cr_assert_eq(bt_io(&t, BLOCK_READ, (N - 1) * 4096, back, 4096, 0), 0);
+	t.d = d;
+	cr_assert_neq(back[0], 0x5a, "written after the cancel");
+}
+
+/* A snapshot waits for no throttle: what is in the node comes out at once. */
+Test(block_throttle_group, test_hold_drains_the_node)
+{
+	uint64_t begin;
+
+	idles = 0;
+	node_disk();
+	start_second();
+	turn_ms(10);
+	cr_assert_lt(done(EACH, N), 5);
+	begin = clock_ns();
+	drive_hold(second, idle, NULL);
+	while (!idles && clock_ns() - begin < 10 * NS_PER_SEC)
+		loop_turn(t.loop, NS_PER_MS);
+	cr_assert_eq(idles, 1);
+	cr_assert_lt(clock_ns() - begin, 300 * NS_PER_MS);
+	cr_assert_eq(done(EACH, N), EACH);
+	start(BLOCK_READ, 0, 10);
+	turn_ms(10);
+	cr_assert_lt(done(0, 10), 10, "the other drive is not limited any more");
+	drive_release(second);
+	for (int i = 0; i < 10; i++)
+		bt_wait(&t, &q[i]);
+}
+
+Test(block_throttle_group, test_node_needs_its_group_and_keeps_it)
+{
+	struct err e = ERR_INIT;
+
+	node_disk();
+	cr_assert_lt(bt_blockdev(&t, "driver=throttle,node-name=t1,throttle-group=none,"
+				 "file=t0"), 0);
+	cr_expect(strstr(bt_error(), "there is no throttle group of that name"), "%s", bt_error());
+	cr_assert_lt(bt_blockdev(&t, "driver=throttle,node-name=t1,file=t0"), 0);
+	cr_expect(strstr(bt_error(), "throttle-group"), "%s", bt_error());
+	drive_close(second);
+	second = NULL;
+	cr_expect_eq(block_node_del(t.g, "t0", &e), 0, "%s", e.text);
+}

@@ -14,6 +14,7 @@
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/char/char.h"
+#include "vmm/control/object_throttle.h"
 #include "vmm/control/qmp.h"
 #include "vmm/control/qom.h"
 #include "vmm/core/arch.h"
@@ -283,6 +284,8 @@ static json_t *get_object(const struct vm_object *o, const char *name)
 	const struct prop *const tables[] = { o->type->props, NULL };
 	const struct prop *p = o->type->props ? prop_find(tables, name) : NULL;
 
+	if (p && o->type->get)
+		return o->type->get(o, p);
 	return p ? prop_value(p, o->obj) : NULL;
 }
 
@@ -390,6 +393,8 @@ static int set_object(struct qmp *q, struct vm_object *o, const struct path_args
 		return err_set(e, -EPERM, "Property '%s.%s' of '%s' can only be given when it "
 			       "is created", o->type->name, p->name, o->id);
 	r = qmp_schema_check(q, qmp_schema_prop_type(q, p), a->value, p->name, e);
+	if (r == 0 && o->type->set)
+		return o->type->set(o, p, a->value, e);
 	if (r == 0)
 		r = prop_set(p, o->obj, a->value, o->type->name, e);
 	if (r == 0 && o->type->changed)
@@ -704,7 +709,13 @@ static const struct qmp_member object_options[] = {
 	{ "qom-type", "ObjectType" }, { "id", "str" }, { 0 }
 };
 
+static void make_throttle_limits(struct qmp *q, json_t *info)
+{
+	qmp_schema_props(q, info, throttle_limit_props);
+}
+
 static const struct qmp_type types[] = {
+	{ .name = "ThrottleLimits", .make = make_throttle_limits },
 	{ .name = "ObjectPropertyInfo", .members = property_info },
 	{ .name = "ObjectTypeInfo", .members = type_info },
 	{ .name = "ObjectType", .meta = QMP_ENUM, .make = make_object_type },

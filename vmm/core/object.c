@@ -120,7 +120,7 @@ int vm_object_del(struct vm *vm, const char *id, struct err *e)
 	if (d)
 		return err_set(e, -EBUSY, "object '%s' is in use by device '%s', can not be "
 			       "deleted", id, d->path);
-	if (o->users)
+	if (o->users || (o->type->busy && o->type->busy(o)))
 		return err_set(e, -EBUSY, "object '%s' is in use, can not be deleted", id);
 	*at = o->next;
 	object_free(o);

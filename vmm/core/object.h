@@ -8,6 +8,7 @@
 #define VMM_CORE_OBJECT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/base/err.h"
@@ -28,6 +29,11 @@ struct vm_object_type {
 	void (*destroy)(struct vm_object *o);
 	/* A PROP_RUNTIME property has a new value. May be NULL. */
 	void (*changed)(struct vm_object *o);
+	/* Beside o->users. NULL: never. */
+	bool (*busy)(const struct vm_object *o);
+	/* In place of the field that the row names. May be NULL. */
+	int (*set)(struct vm_object *o, const struct prop *p, const json_t *val, struct err *e);
+	json_t *(*get)(const struct vm_object *o, const struct prop *p);
 };
 
 struct vm_object {

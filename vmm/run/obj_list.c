@@ -13,6 +13,7 @@
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/control/faults.h"
+#include "vmm/control/object_throttle.h"
 #include "vmm/core/object_types.h"
 #include "vmm/run/machine.h"
 
@@ -22,7 +23,8 @@
 	X(memory_memfd_object_type)	\
 	X(memory_file_object_type)	\
 	X(secret_object_type)		\
-	X(fault_object_type)
+	X(fault_object_type)		\
+	X(throttle_object_type)
 
 /* ---- memory back ends ---- */
 

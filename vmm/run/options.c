@@ -52,7 +52,7 @@ static const struct opt opts[] = {
 	{ "m", OPT_OBJECT, "memory", "size", 0, "SIZE",
 	  "guest memory (default 512M; bare number: MiB)", 0 },
 	{ "object", OPT_LIST, "objects", "qom-type", 0, "TYPE,id=ID[,k=v...]",
-	  "iothread, memory-backend-ram|memfd|file, fault", 0 },
+	  "iothread, memory-backend-ram|memfd|file, throttle-group, fault", 0 },
 	{ "numa", OPT_LIST, "numas", "type", JSON_JOIN,
 	  "node,nodeid=N,cpus=A-B,memdev=ID | dist,src=N,dst=N,val=D",
 	  "a NUMA node, a distance between two", 0 },

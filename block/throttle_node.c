@@ -1,0 +1,103 @@
+/*
+ * block/throttle_node.c - the throttle driver: what passes through this node
+ * keeps to the limits of a throttle group.
+ *
+ * Spec:    QEMU's qapi/block-core.json (BlockdevOptionsThrottle).
+ * Threads: requests on their own loops; see throttle.c.
+ * Missing: io_timeout counts the time that a request waits here. Below a format
+ *          node, requests of that node itself (metadata, what does not lie in
+ *          one piece) are counted but do not wait.
+ *
+ * Those who sent such requests may hold a lock that others need, or stand still on
+ * the main loop, which is the one that would let them go.
+ */
+#include <errno.h>
+
+#include "block/graph.h"
+#include "block/throttle.h"
+#include "vmm/base/util.h"
+
+struct throttle_node {
+	struct block_node n;		/* first */
+	struct throttle_member m;
+	char *group;			/* property */
+	json_t *file;			/* listed for help; the graph opens it */
+};
+
+static const struct prop node_props[] = {
+	PROP_STR(struct throttle_node, group, "throttle-group", NULL,
+		 "the group whose limits hold", .flags = PROP_REQUIRED),
+	PROP_JSON(struct throttle_node, file, "file",
+		  "the node below: a node-name, or an object with its options"),
+	PROP_END
+};
+
+static void admitted(struct loop_work *w)
+{
+	struct block_req *r = container_of(w, struct block_req, work);
+	struct throttle_node *t = container_of(r->wait.in, struct throttle_node, m);
+
+	r->wait.in = NULL;
+	if (r->cancelled)
+		block_done(r, -ECANCELED);
+	else
+		block_submit(t->n.file.node, r);
+}
+
+static void node_submit(struct block_node *n, struct block_req *r)
+{
+	struct throttle_node *t = (struct throttle_node *)n;
+
+	if (__builtin_expect(atomic_load_explicit(&t->m.on, memory_order_relaxed), 1) &&
+	    throttle_node_keep(&t->m, r))
+		return;
+	block_submit(n->file.node, r);
+}
+
+static int node_open(struct block_node *n, struct err *e)
+{
+	struct throttle_node *t = (struct throttle_node *)n;
+	const struct block_node *file = n->file.node;
+
+	if (!throttle_group_find(n->graph, t->group))
+		return err_set(e, -ENOENT, "throttle-group=%.64s: there is no throttle group of "
+			       "that name; add -object throttle-group,id=%.64s,…", t->group,
+			       t->group);
+	atomic_store(&n->bytes, atomic_load(&file->bytes));
+	n->request_align = file->request_align;
+	n->discard_align = file->discard_align;
+	n->filename = file->filename;
+	n->read_only |= file->read_only;
+	t->m.go = admitted;
+	throttle_join(&t->m, n->graph, t->group);
+	return 0;
+}
+
+/* Without users nothing is in flight, so nothing waits. */
+static void node_close(struct block_node *n)
+{
+	throttle_join(&((struct throttle_node *)n)->m, n->graph, NULL);
+}
+
+/* A filter: what is done to it is done to the node below. */
+static int node_set_perm(struct block_node *n, uint32_t perm, uint32_t shared, struct err *e)
+{
+	return block_reattach(&n->file, perm, shared, e);
+}
+
+static int node_set_length(struct block_node *n, uint64_t bytes)
+{
+	struct block_node *file = n->file.node;
+	int r = file->drv->set_length ? file->drv->set_length(file, bytes) : -ENOTSUP;
+
+	if (r == 0)
+		n->bytes = bytes;
+	return r;
+}
+
+const struct block_driver block_driver_throttle = {
+	.name = "throttle", .help = "the node below, within the limits of a throttle group",
+	.size = sizeof(struct throttle_node), .props = node_props,
+	.open = node_open, .close = node_close, .submit = node_submit,
+	.set_perm = node_set_perm, .set_length = node_set_length,
+};
