@@ -202,6 +202,9 @@ struct block_driver {
 	/* Make the node @bytes long and set n->bytes; a grown part reads as
 	 * zeroes. Waits for the disk: on a thread that may. NULL: it cannot. */
 	int (*set_length)(struct block_node *n, uint64_t bytes);
+	/* May the node become @bytes long while it is in use? Main loop, before
+	 * set_length. NULL: that will tell. */
+	int (*check_length)(const struct block_node *n, uint64_t bytes, struct err *e);
 	/* Drop what was remembered about nodes further down. NULL: nothing. */
 	void (*forget)(struct block_node *n);
 };
@@ -279,6 +282,8 @@ struct block_graph *block_graph_create(struct loop *main);
 /* Where file names like /dev/fdset/3 are looked up; NULL (the default): nowhere. */
 struct fds;
 void block_graph_set_fds(struct block_graph *g, struct fds *fds);
+/* All memory is locked (mlockall()), or will be: nodes reserve no addresses for later. */
+void block_graph_set_locked(struct block_graph *g, bool locked);
 /* Every drive must be closed. NULL is allowed. */
 void block_graph_destroy(struct block_graph *g);
 
@@ -487,6 +492,8 @@ int drive_open(struct block_graph *g, const char *name, const char *owner,
 void drive_close(struct drive *d);
 struct drive *drive_find(struct block_graph *g, const char *id);
 void drive_each(struct block_graph *g, void (*fn)(struct drive *, void *), void *arg);
+/* The drive on @n that comes after @d (NULL: the first one), or NULL. */
+struct drive *drive_on(const struct block_node *n, struct drive *d);
 
 /* Submit on the current loop, which is r->loop. Requests out of range or not
  * in whole sectors complete with -EINVAL, writes on a read-only drive with

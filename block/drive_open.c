@@ -2,7 +2,7 @@
  * block/drive_open.c - drives: names, who has one, and whether it may.
  *
  * Threads: main loop.
- * Missing: change of medium, resize.
+ * Missing: change of medium.
  */
 #include <assert.h>
 #include <errno.h>
@@ -34,6 +34,7 @@ void drive_each(struct block_graph *g, void (*fn)(struct drive *, void *), void 
 
 void block_node_resized(struct block_node *n)
 {
+	graph_changed(n->graph);	/* what is known of its end */
 	for (struct drive *d = n->graph->drives; d; d = d->next)
 		if (d->node == n && d->on_resize)
 			d->on_resize(d);

@@ -82,6 +82,11 @@ void block_graph_set_fds(struct block_graph *g, struct fds *fds)
 	g->fds = fds;
 }
 
+void block_graph_set_locked(struct block_graph *g, bool locked)
+{
+	g->memory_locked = locked;
+}
+
 void block_graph_destroy(struct block_graph *g)
 {
 	struct block_node *n;

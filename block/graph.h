@@ -20,6 +20,7 @@ struct block_graph {
 	 * as long as there are any, no node may go. */
 	unsigned int late;
 	struct loop *wait_loop;		/* block_graph_wait_loop() */
+	bool memory_locked;		/* reserved addresses cost memory */
 	/* Bumped when edges change, or who may write where: what a node knows
 	 * of those below it holds for one generation. Read on any loop. */
 	_Atomic uint32_t generation;
@@ -46,8 +47,6 @@ const char *graph_detect_format(const char *file);
 /* The path in filename= or file=: a leading "file:" is QEMU's, not part of it. */
 const char *graph_path(const char *given);
 
-/* The drive on @n that comes after @d (NULL: the first one), or NULL. */
-struct drive *drive_on(const struct block_node *n, struct drive *d);
 /* The absolute path by which an overlay can name @n in its header, the caller's to free.
  * Refused where no path and format say what @n is. */
 int graph_backing_name(const struct block_node *n, char **out, struct err *e);

@@ -82,9 +82,19 @@ static int raw_set_length(struct block_node *n, uint64_t bytes)
 	return r;
 }
 
+static int raw_check_length(const struct block_node *n, uint64_t bytes, struct err *e)
+{
+	const struct raw_node *raw = (const struct raw_node *)n;
+	const struct block_node *file = n->file.node;
+
+	if (raw->size || !file->drv->check_length)
+		return 0;
+	return file->drv->check_length(file, bytes + raw->offset, e);
+}
+
 const struct block_driver block_driver_raw = {
 	.name = "raw", .help = "the bytes of the node below, as they are",
 	.size = sizeof(struct raw_node), .props = raw_props,
 	.open = raw_open, .close = raw_close, .submit = raw_submit,
-	.set_perm = raw_set_perm, .set_length = raw_set_length,
+	.set_perm = raw_set_perm, .check_length = raw_check_length, .set_length = raw_set_length,
 };

@@ -24,9 +24,14 @@ static uint64_t words(const struct q2 *q)
 	return q->below_words;
 }
 
-/* As many as at opening: a disk that grows learns nothing of its new end. */
+/* As many as the disk can have when it grows, or has now: behind these nothing is
+ * learned. */
 int q2_below_init(struct q2 *q)
 {
+	q->below_words = (uint64_t)q->table_room << q->l2_bits;
+	q->below = q2_reserve(words(q) * 8);
+	if (q->below)
+		return 0;
 	q->below_words = (q->h.size + q->cs - 1) >> q->cb;
 	q->below = q2_reserve(words(q) * 8);
 	return q->below ? 0 : -ENOMEM;
@@ -86,7 +91,7 @@ static struct block_node *answers(struct q2 *q, uint64_t pos)
 	end = MIN(end, q->n.backing.node->bytes);
 	n = find(q->n.backing.node, g << q->cb, least, &end);
 	/* The whole of a cluster, or of the disk's last one. */
-	for (; (uintptr_t)n >> ADDRESS_BITS == 0 &&
+	for (; (uintptr_t)n >> ADDRESS_BITS == 0 && g << q->cb < end &&
 	     MIN((g + 1) << q->cb, q->n.bytes) <= end && g < words(q); g++)
 		atomic_store_explicit(&q->below[g], gen | (uintptr_t)n, memory_order_release);
 	return n;

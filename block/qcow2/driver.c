@@ -171,6 +171,7 @@ static int qcow2_open(struct block_node *n, struct err *e)
 		return refuse(q, -EUCLEAN, e);
 	}
 	n->bytes = align_down(q->h.size, BLOCK_SECTOR);
+	atomic_store(&q->reach, n->bytes);
 	n->request_align = 1;
 	n->discard_align = (uint32_t)q->cs;
 	n->filename = n->file.node->filename;
@@ -408,4 +409,5 @@ const struct block_driver block_driver_qcow2 = {
 	.size = sizeof(struct q2), .props = qcow2_props,
 	.open = qcow2_open, .close = qcow2_close, .submit = q2_submit,
 	.set_perm = qcow2_set_perm, .forget = q2_below_forget,
+	.check_length = q2_check_length, .set_length = q2_set_length,
 };

@@ -60,7 +60,7 @@ int q2_flush_init(struct q2 *q)
 	q->l1_disk = q2_reserve(q->l1_cap * 8ull);
 	if (!q->stage || !q->l1_disk)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < q->l1_cap; i++)
+	for (uint32_t i = 0; i < q->h.l1_size; i++)
 		if (atomic_load(&q->l1[i]))
 			q->l1_disk[i] = q->l1[i];
 	return 0;
@@ -269,7 +269,7 @@ static int write_staged(struct q2 *q, const struct round *rd)
 
 static int write_l1(struct q2 *q)
 {
-	uint64_t n = (q->l1_cap + 63ull) / 64, i;
+	uint64_t n = (q->h.l1_size + 63ull) / 64, i;
 	uint8_t sector[BLOCK_SECTOR];
 	int r = 0;
 
@@ -302,15 +302,20 @@ static void put_back(struct q2 *q, const struct round *rd)
 /* Steps 2 to 6, without meta. */
 static int write_round(struct q2 *q, const struct round *rd)
 {
-	bool l1, new_blocks;
-	int r;
+	bool l1, new_blocks, header = q->header_unsure;
+	int r = 0;
 
 	pthread_mutex_lock(&q->meta);
-	r = q2_write_refblocks(q);
+	if (header)		/* which L1 table counts, above all */
+		r = q2_header_write(q, q2_wloop(q));
+	if (r == 0)
+		r = q2_write_refblocks(q);
 	new_blocks = q->rt_any;
 	pthread_mutex_unlock(&q->meta);
 	if (r == 0)
 		r = sync_all(q);
+	if (r == 0 && header)
+		q->header_unsure = false;
 	if (r == 0 && new_blocks) {
 		pthread_mutex_lock(&q->meta);
 		/* Blocks made meanwhile are not durable, their entries wait. */

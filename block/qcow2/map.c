@@ -38,28 +38,55 @@ void q2_release(void *p, uint64_t bytes)
 
 static uint64_t dirty_bytes(const struct q2 *q)
 {
-	return (q->tables * (q->cs / BLOCK_SECTOR) + 7) / 8;
+	return (q->table_room * (q->cs / BLOCK_SECTOR) + 7) / 8;
 }
 
-int q2_map_init(struct q2 *q, struct err *e)
+/* So many L2 tables get addresses: a disk that is written may grow while requests
+ * look at the map, which therefore never moves. 16 TiB are 2 GiB of addresses with
+ * clusters of 64 KiB, 16 GiB at worst; what is larger may become four times as
+ * large. Locked memory (mlockall()) makes addresses pages: no room to grow then. */
+#define ROOM_BYTES	(16 * 1024 * GIB)
+
+static uint32_t growth_room(const struct q2 *q)
 {
-	q->map_bytes = q->tables * q->cs;
-	q->l1_cap = q->h.l1_size;
+	uint64_t size = q->h.size <= INT64_MAX / 4 ? q->h.size * 4 : INT64_MAX, n;
+
+	if (q->n.read_only || q->n.file.node->read_only || q->n.graph->memory_locked)
+		return q->tables;
+	n = MAX(size, (uint64_t)ROOM_BYTES) >> (q->cb + q->l2_bits);
+	n = MIN(n, (uint64_t)(L1_BYTES_MAX / 8));
+	return MAX(q->tables, (uint32_t)n);
+}
+
+static bool map_reserve(struct q2 *q, uint32_t tables)
+{
+	q->table_room = tables;
+	q->map_bytes = q->table_room * q->cs;
+	q->l1_cap = MAX(q->h.l1_size, q->table_room);
 	q->map = q2_reserve(q->map_bytes);
-	q->l2 = q2_reserve(q->tables * sizeof(*q->l2));
+	q->l2 = q2_reserve(q->table_room * sizeof(*q->l2));
 	q->l2_dirty = q2_reserve(dirty_bytes(q));
 	q->l1 = q2_reserve(q->l1_cap * 8ull);
 	q->l1_dirty = q2_reserve(q->l1_cap / 64 / 8 + 1);
 	q->l2_dirty_head = TAB_END;
-	if (!q->map || !q->l2 || !q->l2_dirty || !q->l1 || !q->l1_dirty)
-		return err_sys(e, -ENOMEM, "no address space for the map of the image");
-	return 0;
+	return q->map && q->l2 && q->l2_dirty && q->l1 && q->l1_dirty;
+}
+
+int q2_map_init(struct q2 *q, struct err *e)
+{
+	if (map_reserve(q, growth_room(q)))
+		return 0;
+	/* A limit on addresses (ulimit -v): then it cannot grow. */
+	q2_map_fini(q);
+	if (map_reserve(q, q->tables))
+		return 0;
+	return err_sys(e, -ENOMEM, "no address space for the map of the image");
 }
 
 void q2_map_fini(struct q2 *q)
 {
 	q2_release(q->map, q->map_bytes);
-	q2_release(q->l2, q->tables * sizeof(*q->l2));
+	q2_release(q->l2, q->table_room * sizeof(*q->l2));
 	q2_release(q->l2_dirty, dirty_bytes(q));
 	q2_release(q->l1, q->l1_cap * 8ull);
 	q2_release(q->l1_dirty, q->l1_cap / 64 / 8 + 1);

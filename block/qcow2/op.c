@@ -599,9 +599,11 @@ static void start(struct q2_op *op)
 
 static int check(const struct q2 *q, const struct block_req *r)
 {
+	uint64_t reach = atomic_load_explicit(&q->reach, memory_order_acquire);
+
 	if (r->now.op == BLOCK_FLUSH)
 		return q->stale ? -EIO : 0;
-	if (r->bytes > q->n.bytes || r->now.offset > q->n.bytes - r->bytes)
+	if (r->bytes > reach || r->now.offset > reach - r->bytes)
 		return -EINVAL;
 	if (r->now.op == BLOCK_READ)
 		return 0;

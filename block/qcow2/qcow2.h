@@ -9,8 +9,8 @@
  * zero.c discards and zeroes; refcount.c, alloc.c host clusters; flush.c the
  * order in which metadata reaches the disk; worker.c the thread that may wait;
  * compress.c compressed clusters; snapshot.c the table of internal snapshots;
- * check.c finds and repairs damage; create.c makes images; driver.c ties all
- * that to the graph.
+ * check.c finds and repairs damage; create.c makes images; resize.c changes a
+ * disk's length; driver.c ties all that to the graph.
  *
  * Threads: requests run on any loop. The map is read without a lock; what
  * changes metadata holds `meta`. A loop never waits for it: when it is taken,
@@ -135,6 +135,15 @@ enum { Q2_AGAIN = 1,	/* look at the map again */
 
 typedef int q2_step(struct q2_op *op, bool may_block);
 
+/* Work for the worker that is no request's; its caller waits. */
+struct q2_call {
+	int (*run)(struct q2 *q, void *arg);
+	void *arg;
+	int ret;
+	bool done;
+	pthread_cond_t cond;
+};
+
 struct q2_zstate;	/* compress.c */
 
 /* Memory for a cluster that is composed, loaded or decompressed. */
@@ -226,7 +235,11 @@ struct q2 {
 	uint32_t l2_bits;		/* log2 of entries per L2 table */
 	bool ext;			/* extended L2 entries */
 	uint64_t sub;			/* subcluster, or cluster, in bytes */
-	uint32_t tables;		/* L2 tables that the disk needs */
+	uint32_t tables;		/* L2 tables that the disk needs; meta */
+	uint32_t table_room;		/* to which that can grow here */
+	/* Requests end here: n.bytes, or further while a growth clears what lies
+	 * behind the old end. Users of the node ask for no more than n.bytes. */
+	_Atomic uint64_t reach;
 	bool writable;			/* activated */
 	_Atomic bool broken;		/* found corrupt while running: no writes */
 	/* Writing ended with entries in memory that are not on the disk, while
@@ -271,6 +284,9 @@ struct q2 {
 	uint32_t l2_dirty_head, l2_dirty_count;
 	bool l1_any;
 	bool new_tables;		/* some are FRESH_WRITTEN */
+	/* The header on the disk may be another one than h, after an error: the
+	 * next flush writes it first. The worker's. */
+	bool header_unsure;
 	/* Changes so far, and those of them that a flush has made durable. */
 	_Atomic uint64_t gen, clean_gen;
 	/* refcounts, as on the disk */
@@ -309,6 +325,7 @@ struct q2 {
 	pthread_cond_t work_cond;
 	struct q2_op *work, **work_tail;
 	bool work_quit, want_flush;
+	struct q2_call *call;
 };
 
 static inline uint64_t get_be64(const void *p)
@@ -533,6 +550,8 @@ int q2_worker_start(struct q2 *q, struct err *e);
 void q2_worker_stop(struct q2 *q);
 /* Flush soon, nobody waits for it. */
 void q2_worker_flush(struct q2 *q);
+/* Run @run on the worker, without meta, and wait for it: on a thread that may. */
+int q2_worker_call(struct q2 *q, int (*run)(struct q2 *q, void *arg), void *arg);
 /* Run op->step under meta, here or on the worker; op->stepped on op->loop, now
  * or later. */
 void q2_meta(struct q2_op *op, q2_step *step, void (*stepped)(struct q2_op *op, int res));
@@ -557,6 +576,10 @@ struct q2_snapshot {
 int q2_snapshots_read(struct q2 *q, struct loop *l, struct q2_snapshot **out, uint64_t *bytes,
 		      struct err *e);
 void q2_snapshots_free(struct q2_snapshot *s, uint32_t n);
+
+/* resize.c: the driver's check_length and set_length; growing only */
+int q2_check_length(const struct block_node *n, uint64_t bytes, struct err *e);
+int q2_set_length(struct block_node *n, uint64_t bytes);
 
 /* driver.c */
 /* Begin and end writing, on the main loop's thread; nothing is in flight. */

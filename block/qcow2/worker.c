@@ -72,21 +72,48 @@ static void run_flushes(struct q2 *q, struct q2_op *list)
 	}
 }
 
+static void run_call(struct q2 *q, struct q2_call *call)
+{
+	call->ret = call->run(q, call->arg);
+	pthread_mutex_lock(&q->work_lock);
+	q->call = NULL;
+	call->done = true;
+	pthread_cond_signal(&call->cond);
+	pthread_mutex_unlock(&q->work_lock);
+}
+
+int q2_worker_call(struct q2 *q, int (*run)(struct q2 *q, void *arg), void *arg)
+{
+	struct q2_call call = { .run = run, .arg = arg };
+
+	pthread_cond_init(&call.cond, NULL);
+	pthread_mutex_lock(&q->work_lock);
+	q->call = &call;
+	pthread_cond_signal(&q->work_cond);
+	while (!call.done)
+		pthread_cond_wait(&call.cond, &q->work_lock);
+	pthread_mutex_unlock(&q->work_lock);
+	pthread_cond_destroy(&call.cond);
+	return call.ret;
+}
+
 static void *worker(void *arg)
 {
 	struct q2 *q = arg;
 	struct q2_op *list, *flushes;
+	struct q2_call *call;
 	bool want, quit = false;
 
 	worker_of = q;
 	while (!quit) {
 		pthread_mutex_lock(&q->work_lock);
-		while (!q->work && !q->work_quit && !q->want_flush)
+		while (!q->work && !q->work_quit && !q->want_flush && !q->call)
 			pthread_cond_wait(&q->work_cond, &q->work_lock);
 		list = q->work;
 		q->work = NULL;
 		q->work_tail = &q->work;
 		want = q->want_flush;
+		call = q->call;
 		q->want_flush = false;
 		quit = q->work_quit && !list;
 		pthread_mutex_unlock(&q->work_lock);
@@ -94,6 +121,8 @@ static void *worker(void *arg)
 		run_steps(q, list, &flushes);
 		if (flushes || (want && !quit))
 			run_flushes(q, flushes);
+		if (call)
+			run_call(q, call);
 	}
 	return NULL;
 }

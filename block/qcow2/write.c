@@ -310,7 +310,7 @@ static void old_read(struct q2_op *rd, int ret)
 {
 	struct q2_op *op = rd->up;
 	struct q2 *q = op->q;
-	uint64_t disk_end = MIN(op->u0 + op->ulen, q->n.bytes);
+	uint64_t disk_end = rd->end;	/* it may have grown since */
 	uint8_t *mem = op->buf->mem;
 
 	if (ret) {

@@ -53,6 +53,10 @@ static int zero_step(struct q2_op *op, bool may_block)
 	bool keep = op->op == BLOCK_WRITE_ZEROES && !(op->flags & BLOCK_UNMAP);
 	int r;
 
+	/* The disk grew: its old last cluster is no longer all the request's. */
+	op->len = 0;
+	if ((op->lim & (q->cs - 1)) && op->lim != q->n.bytes)
+		return 0;
 	n = MIN((op->lim - op->pos + q->cs - 1) >> q->cb, BIT64(q->l2_bits) - first);
 	n = MIN(n, (uint64_t)(STEP_BYTES >> q->cb));
 	op->len = (uint32_t)MIN(n << q->cb, op->lim - op->pos);

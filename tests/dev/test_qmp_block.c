@@ -248,6 +248,34 @@ Test(qmp_block, test_resize_mistakes_are_named)
 	cr_expect_eq(capacity(), DISK / 512);
 }
 
+Test(qmp_block, test_resize_of_qcow2_grows_only)
+{
+	char file[sizeof(path) + 8], text[400];
+	json_t *list, *n;
+	size_t i;
+
+	snprintf(file, sizeof(file), "%s.q", path);
+	snprintf(text, sizeof(text), "qemu-img create -q -f qcow2 -o cluster_size=512 %s 1M", file);
+	cr_assert_eq(system(text), 0);
+	snprintf(text, sizeof(text), "{'driver': 'qcow2', 'node-name': 'q', 'file': {'driver': "
+		 "'file', 'filename': '%s'}}", file);
+	json_decref(ok("blockdev-add", text, NULL));
+	json_decref(ok("block_resize", "{'node-name': 'q', 'size': 268435456}", NULL));
+	fails("block_resize", "{'node-name': 'q', 'size': 1048576}", "can only grow");
+	fails("block_resize", "{'node-name': 'q', 'size': 1099511627776}", "too large");
+	list = ok("query-named-block-nodes", "{}", "[BlockDeviceInfo]");
+	json_array_foreach(list, i, n)
+		if (strcmp(json_str(n, "node-name", ""), "q") == 0)
+			cr_expect_eq(json_integer_value(json_object_get(json_object_get(n, "image"),
+							"virtual-size")), 268435456);
+	json_decref(list);
+	json_decref(ok("blockdev-del", "{'node-name': 'q'}", NULL));
+	snprintf(text, sizeof(text), "qemu-img check -q %s && qemu-img info %s | grep -q 268435456",
+		 file, file);
+	cr_expect_eq(system(text), 0);
+	unlink(file);
+}
+
 #define NO_LIMIT "'bps': 0, 'bps_rd': 0, 'bps_wr': 0, 'iops_rd': 0, 'iops_wr': 0"
 
 Test(qmp_block, test_limits_are_set_shown_and_checked)

@@ -541,6 +541,28 @@ Test(qcow2_crash, test_crash_while_the_image_is_resized)
 	bt_stop(&t);
 }
 
+/* The same under a running guest, where the old end is amid a cluster that is full. */
+Test(qcow2_crash, test_crash_while_the_disk_grows_in_use)
+{
+	size_t begun;
+
+	qt_seed(24);
+	bt_start(&t, LOOP_AIO_AUTO);
+	qt_sh(&t, "qemu-img create -f qcow2 -o cluster_size=512 a.qcow2 %lu && cp a.qcow2 before",
+	      (unsigned long)DISK);
+	qt_open(&t, "a.qcow2", "discard=unmap");
+	interpose(0, t.d->node->file.node);
+	work(200, 0);
+	begun = rec_len;
+	cr_assert_eq(t.d->node->drv->set_length(t.d->node, 512 * MIB), 0);
+	cr_assert_gt(rec_len, begun + 3);
+	work(100, 0);
+	for (size_t at = begun; at <= MIN(begun + 60, rec_len); at++)
+		judge(at);
+	judge_all(20);
+	bt_stop(&t);
+}
+
 /* ---- a stream ---- */
 
 static struct {

@@ -59,6 +59,7 @@ struct resize {
 	struct loop *main;
 	struct block_child edge;	/* keeps the node, and the length is ours */
 	uint64_t bytes;
+	bool lent;			/* its drives' on_close is ours */
 	int result;
 	pthread_t thread;
 	struct loop_work work;
@@ -98,6 +99,39 @@ static struct resize **list_of(struct qmp *q)
 	return (struct resize **)qmp_state(q, &qmp_table_blockdev);
 }
 
+/* A disk is unplugged meanwhile: the node stays until the end. */
+static void disk_gone(struct drive *d, void *arg)
+{
+	d->on_close = NULL;
+}
+
+/* No snapshot or job of the node's disks is under way, and none begins before
+ * return_drives(). */
+static int take_drives(struct resize *r, struct block_node *n, struct err *e)
+{
+	struct drive *d = NULL;
+
+	while ((d = drive_on(n, d)))
+		if (d->on_close)
+			return err_set(e, -EBUSY, "a snapshot or job of '%s' is under way; wait for "
+				       "its end", n->name);
+	while ((d = drive_on(n, d))) {
+		d->on_close = disk_gone;
+		d->on_close_arg = r;
+	}
+	r->lent = true;
+	return 0;
+}
+
+static void return_drives(struct resize *r)
+{
+	struct drive *d = NULL;
+
+	while (r->lent && (d = drive_on(r->edge.node, d)))
+		if (d->on_close == disk_gone && d->on_close_arg == r)
+			d->on_close = NULL;
+}
+
 static void unlink_resize(struct resize *r)
 {
 	struct resize **p = list_of(r->q);
@@ -124,6 +158,7 @@ static void resize_done(struct loop_work *w)
 	else
 		err_sys(&e, r->result, "cannot make node '%s' %" PRIu64 " bytes long", n->name,
 			r->bytes);
+	return_drives(r);
 	block_detach(&r->edge);
 	qmp_complete(r->call, NULL, &e);
 	free(r);
@@ -170,6 +205,8 @@ static int cmd_resize(struct qmp *q, void *args, json_t **ret, struct err *e)
 	if (a->bytes == 0 || a->bytes % BLOCK_SECTOR)
 		return err_set(e, -EINVAL, "size=%" PRIu64 " is not a positive multiple of %d",
 			       a->bytes, BLOCK_SECTOR);
+	if (n->drv->check_length && n->drv->check_length(n, a->bytes, e))
+		return -ENOTSUP;
 	r = xcalloc(1, sizeof(*r));
 	r->q = q;
 	r->main = qmp_vm(q)->main;
@@ -178,8 +215,11 @@ static int cmd_resize(struct qmp *q, void *args, json_t **ret, struct err *e)
 	err = block_attach(&r->edge, n, "block_resize", BLOCK_PERM_RESIZE, BLOCK_PERM_ALL &
 			   ~(uint32_t)BLOCK_PERM_RESIZE, e);
 	if (err == 0)
+		err = take_drives(r, n, e);
+	if (err == 0)
 		err = start_resize(r, e);
 	if (err) {
+		return_drives(r);
 		block_detach(&r->edge);
 		free(r);
 	}
@@ -195,6 +235,7 @@ static void fini(struct qmp *q)
 	while ((r = *list)) {
 		unlink_resize(r);
 		loop_work_cancel(r->main, &r->work);
+		return_drives(r);
 		block_detach(&r->edge);
 		qmp_complete(r->call, NULL, &none);
 		free(r);

@@ -441,6 +441,18 @@ int build_aio(const json_t *desc, enum loop_aio *aio, struct err *e)
 	return err_set(e, -EINVAL, "-aio %.32s: must be auto, io_uring or threads", s);
 }
 
+/* -overcommit mem-lock=on; main() does it, and reports mistakes. */
+static bool locks_memory(const json_t *desc)
+{
+	static const struct prop *const tables[] = { overcommit_props, NULL };
+	struct overcommit_opts o = { 0 };
+	struct err ignored = ERR_INIT;
+
+	prop_defaults(tables, &o);
+	return prop_apply(tables, &o, json_object_get(desc, "overcommit"), NULL, "-overcommit",
+			  &ignored) == 0 && o.mem_lock;
+}
+
 int build_vm(struct loop *main, const json_t *desc, struct built **out, struct err *e)
 {
 	struct built *b = xcalloc(1, sizeof(*b));
@@ -458,6 +470,7 @@ int build_vm(struct loop *main, const json_t *desc, struct built **out, struct e
 	b->vm->blocks = block_graph_create(main);
 	char_set_fds(b->vm->chars, b->vm->fds);
 	block_graph_set_fds(b->vm->blocks, b->vm->fds);
+	block_graph_set_locked(b->vm->blocks, locks_memory(desc));
 	r = build_all(b, e);
 	if (r) {
 		build_destroy(b);
