@@ -1,6 +1,6 @@
 /*
- * tests/unit/test_block_throttle_threads.c - two disks on two loops in one group,
- * whose limits, members and holds change meanwhile: every request ends once.
+ * tests/unit/test_block_throttle_threads.c - two drives and a throttle node on three
+ * loops in one group, whose limits, members and holds change meanwhile: every request ends once.
  *
  * TSAN: the group's levels, lists and turns.
  */
@@ -14,7 +14,8 @@
 #include "vmm/base/util.h"
 #include "vmm/loop/iothread.h"
 
-#define THREADS	2
+#define THREADS	3
+#define DRIVES	2	/* the third disk is a throttle node */
 #define DEPTH	8
 #define ROUNDS	600
 
@@ -125,7 +126,7 @@ static void open_disks(void)
 	struct err e = ERR_INIT;
 	char text[160];
 
-	for (int i = 0; i < THREADS; i++) {
+	for (int i = 0; i < DRIVES; i++) {
 		snprintf(text, sizeof(text), "d%d.raw", i);
 		bt_file(&t, text, 64 * 1024);
 		snprintf(text, sizeof(text), "file=%%s/d%d.raw,format=raw,if=none,id=d%d,"
@@ -134,6 +135,10 @@ static void open_disks(void)
 		snprintf(text, sizeof(text), "d%d", i);
 		cr_assert_eq(drive_open(t.g, text, text, DRIVE_OPEN_MAY_WRITE, &disks[i], &e), 0);
 	}
+	bt_file(&t, "n.raw", 64 * 1024);
+	cr_assert_eq(bt_blockdev(&t, "driver=throttle,node-name=t0,throttle-group=g,"
+				 "file.driver=file,file.filename=%s/n.raw"), 0, "%s", bt_error());
+	cr_assert_eq(drive_open(t.g, "t0", "t0", DRIVE_OPEN_MAY_WRITE, &disks[DRIVES], &e), 0);
 }
 
 static void disturb(int turn)
