@@ -571,15 +571,10 @@ static const struct prop node_props[] = {
 static int fault_open(struct block_node *n, struct err *e)
 {
 	struct fault_node *fn = (struct fault_node *)n;
-	const struct block_node *file = n->file.node;
 	struct fault *f = xcalloc(1, sizeof(*f));
 	int r;
 
-	n->bytes = file->bytes;
-	n->request_align = file->request_align;
-	n->discard_align = file->discard_align;
-	n->filename = file->filename;
-	n->read_only |= file->read_only;
+	filter_opened(n);
 	f->id = xstrdup("");
 	f->o = fn->o;
 	fn->o.op = fn->o.err_word = NULL;	/* the rule's now */
@@ -600,15 +595,10 @@ static void fault_submit(struct block_node *n, struct block_req *r)
 	block_submit(n->file.node, r);
 }
 
-/* A filter: what is done to it is done to the node below. */
-static int fault_set_perm(struct block_node *n, uint32_t perm, uint32_t shared, struct err *e)
-{
-	return block_reattach(&n->file, perm, shared, e);
-}
-
 const struct block_driver block_driver_fault = {
 	.name = "fault", .help = "the node below, with errors and delays on purpose",
 	.size = sizeof(struct fault_node), .props = node_props,
 	.open = fault_open, .close = fault_close, .submit = fault_submit,
-	.set_perm = fault_set_perm,
+	.set_perm = filter_set_perm, .check_length = filter_check_length,
+	.set_length = filter_set_length,
 };

@@ -208,7 +208,7 @@ int graph_check_name(struct block_graph *g, const char *name, struct err *e)
 
 static int find_driver(const char *name, const struct block_driver **out, struct err *e)
 {
-	const char *names[16], *near;
+	const char *names[ARRAY_LEN(block_drivers)], *near;
 	int i;
 
 	for (i = 0; block_drivers[i]; i++) {

@@ -70,6 +70,12 @@ extern const struct block_driver block_driver_throttle;
 /* block_submit() after the node's faults. */
 void block_submit_now(struct block_node *n, struct block_req *r);
 
+/* filter.c: the parts of a driver that passes requests on to n->file as they are. */
+void filter_opened(struct block_node *n);	/* in its open: looks like that node */
+int filter_set_perm(struct block_node *n, uint32_t perm, uint32_t shared, struct err *e);
+int filter_check_length(const struct block_node *n, uint64_t bytes, struct err *e);
+int filter_set_length(struct block_node *n, uint64_t bytes);
+
 /* fault.c. True: the request is taken care of. */
 bool fault_take(struct block_node *n, struct fault_point *p, struct block_req *r);
 /* A request that is being cancelled is held: it ends soon. On r->loop. */

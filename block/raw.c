@@ -60,12 +60,6 @@ static void raw_submit(struct block_node *n, struct block_req *r)
 	block_submit(n->file.node, r);
 }
 
-/* A filter: what is done to the disk is done to the file. */
-static int raw_set_perm(struct block_node *n, uint32_t perm, uint32_t shared, struct err *e)
-{
-	return block_reattach(&n->file, perm, shared, e);
-}
-
 static int raw_set_length(struct block_node *n, uint64_t bytes)
 {
 	struct raw_node *raw = (struct raw_node *)n;
@@ -85,16 +79,13 @@ static int raw_set_length(struct block_node *n, uint64_t bytes)
 static int raw_check_length(const struct block_node *n, uint64_t bytes, struct err *e)
 {
 	const struct raw_node *raw = (const struct raw_node *)n;
-	const struct block_node *file = n->file.node;
 
-	if (raw->size || !file->drv->check_length)
-		return 0;
-	return file->drv->check_length(file, bytes + raw->offset, e);
+	return raw->size ? 0 : filter_check_length(n, bytes + raw->offset, e);
 }
 
 const struct block_driver block_driver_raw = {
 	.name = "raw", .help = "the bytes of the node below, as they are",
 	.size = sizeof(struct raw_node), .props = raw_props,
 	.open = raw_open, .close = raw_close, .submit = raw_submit,
-	.set_perm = raw_set_perm, .check_length = raw_check_length, .set_length = raw_set_length,
+	.set_perm = filter_set_perm, .check_length = raw_check_length, .set_length = raw_set_length,
 };

@@ -57,17 +57,12 @@ static void node_submit(struct block_node *n, struct block_req *r)
 static int node_open(struct block_node *n, struct err *e)
 {
 	struct throttle_node *t = (struct throttle_node *)n;
-	const struct block_node *file = n->file.node;
 
 	if (!throttle_group_find(n->graph, t->group))
 		return err_set(e, -ENOENT, "throttle-group=%.64s: there is no throttle group of "
 			       "that name; add -object throttle-group,id=%.64s,…", t->group,
 			       t->group);
-	atomic_store(&n->bytes, atomic_load(&file->bytes));
-	n->request_align = file->request_align;
-	n->discard_align = file->discard_align;
-	n->filename = file->filename;
-	n->read_only |= file->read_only;
+	filter_opened(n);
 	t->m.go = admitted;
 	throttle_join(&t->m, n->graph, t->group);
 	return 0;
@@ -79,25 +74,10 @@ static void node_close(struct block_node *n)
 	throttle_join(&((struct throttle_node *)n)->m, n->graph, NULL);
 }
 
-/* A filter: what is done to it is done to the node below. */
-static int node_set_perm(struct block_node *n, uint32_t perm, uint32_t shared, struct err *e)
-{
-	return block_reattach(&n->file, perm, shared, e);
-}
-
-static int node_set_length(struct block_node *n, uint64_t bytes)
-{
-	struct block_node *file = n->file.node;
-	int r = file->drv->set_length ? file->drv->set_length(file, bytes) : -ENOTSUP;
-
-	if (r == 0)
-		n->bytes = bytes;
-	return r;
-}
-
 const struct block_driver block_driver_throttle = {
 	.name = "throttle", .help = "the node below, within the limits of a throttle group",
 	.size = sizeof(struct throttle_node), .props = node_props,
 	.open = node_open, .close = node_close, .submit = node_submit,
-	.set_perm = node_set_perm, .set_length = node_set_length,
+	.set_perm = filter_set_perm, .check_length = filter_check_length,
+	.set_length = filter_set_length,
 };

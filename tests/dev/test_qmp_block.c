@@ -269,6 +269,11 @@ Test(qmp_block, test_resize_of_qcow2_grows_only)
 			cr_expect_eq(json_integer_value(json_object_get(json_object_get(n, "image"),
 							"virtual-size")), 268435456);
 	json_decref(list);
+	/* What passes it on says the same. */
+	json_decref(ok("blockdev-add", "{'driver': 'fault', 'node-name': 'above', 'latency': 1, "
+		       "'file': 'q'}", NULL));
+	fails("block_resize", "{'node-name': 'above', 'size': 1048576}", "can only grow");
+	json_decref(ok("blockdev-del", "{'node-name': 'above'}", NULL));
 	json_decref(ok("blockdev-del", "{'node-name': 'q'}", NULL));
 	snprintf(text, sizeof(text), "qemu-img check -q %s && qemu-img info %s | grep -q 268435456",
 		 file, file);

@@ -205,8 +205,9 @@ static int cmd_resize(struct qmp *q, void *args, json_t **ret, struct err *e)
 	if (a->bytes == 0 || a->bytes % BLOCK_SECTOR)
 		return err_set(e, -EINVAL, "size=%" PRIu64 " is not a positive multiple of %d",
 			       a->bytes, BLOCK_SECTOR);
-	if (n->drv->check_length && n->drv->check_length(n, a->bytes, e))
-		return -ENOTSUP;
+	err = n->drv->check_length ? n->drv->check_length(n, a->bytes, e) : 0;
+	if (err)
+		return err;
 	r = xcalloc(1, sizeof(*r));
 	r->q = q;
 	r->main = qmp_vm(q)->main;
