@@ -85,7 +85,10 @@ static double bucket_wait(const struct throttle_group *g, int b)
 	return MAX(over, burst);
 }
 
-/* How long a request of this kind has to wait; 0: not at all. */
+/* Of one look: a single request may be worth more time than the clock has. */
+#define LOOK_MAX_S	3600.0
+
+/* How long a request of this kind has to wait before the next look; 0: not at all. */
 static uint64_t wait_ns(const struct throttle_group *g, bool read)
 {
 	double longest = 0;
@@ -93,7 +96,7 @@ static uint64_t wait_ns(const struct throttle_group *g, bool read)
 	for (int b = 0; b < THROTTLE_BUCKETS; b++)
 		if (g->l.avg[b] && concerns(b, read))
 			longest = MAX(longest, bucket_wait(g, b));
-	return (uint64_t)(longest * (double)NS_PER_SEC);
+	return (uint64_t)(MIN(longest, LOOK_MAX_S) * (double)NS_PER_SEC);
 }
 
 static void account(struct throttle_group *g, bool read, const struct block_req *r)

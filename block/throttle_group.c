@@ -34,7 +34,8 @@ static int check_bucket(const struct throttle_limits *l, int b, const char *what
 	if (l->max[b] && !l->avg[b])
 		return err_set(e, -EINVAL, "%s: %s_max needs %s", what, word, word);
 	if (l->max[b] && l->max[b] < l->avg[b])
-		return err_set(e, -EINVAL, "%s: %s_max is lower than %s", what, word, word);
+		return err_set(e, -EINVAL, "%s: %s_max is lower than %s; make it at least %llu",
+			       what, word, word, (unsigned long long)l->avg[b]);
 	if (l->max[b] && l->length[b] > LIMIT_MAX / l->max[b])
 		return err_set(e, -ERANGE, "%s: %s_max_length is too high for this %s_max: their "
 			       "product may be %llu", what, word, word, LIMIT_MAX);

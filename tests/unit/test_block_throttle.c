@@ -139,6 +139,25 @@ Test(block_throttle, test_lifted_limits_let_all_go)
 		bt_wait(&t, &q[i]);
 }
 
+/* 2000 years at this rate: more nanoseconds than fit 64 bits. */
+Test(block_throttle, test_huge_request_makes_others_wait_and_no_more)
+{
+	bt_start(&t, LOOP_AIO_AUTO);
+	cr_assert_eq(bt_blockdev(&t, "driver=null-co,node-name=n0,size=64G"), 0, "%s", bt_error());
+	cr_assert_eq(drive_open(t.g, "n0", "n0", DRIVE_OPEN_MAY_WRITE, &t.d,
+				&(struct err)ERR_INIT), 0);
+	cr_assert_eq(throttle_set(t.d, NULL, &(struct throttle_limits){
+			.avg[THROTTLE_BPS] = 1, .max[THROTTLE_BPS] = 512 }, "test", NULL), 0);
+	bt_submit(&t, &q[0], BLOCK_DISCARD, 0, NULL, 64 * GIB, 0);
+	bt_wait(&t, &q[0]);
+	start(BLOCK_WRITE, 1, 3);
+	turn_ms(50);
+	cr_expect_eq(done(1, 3), 0, "issued far too early");
+	cr_assert_eq(throttle_set(t.d, NULL, &(struct throttle_limits){ 0 }, "test", NULL), 0);
+	bt_wait(&t, &q[1]);
+	bt_wait(&t, &q[2]);
+}
+
 static int idles;
 
 static void idle(struct drive *d, void *arg)
