@@ -12,6 +12,7 @@
 #include "block/block.h"
 #include "block/graph.h"
 #include "tests/dev/lib_virtio.h"
+#include "vmm/base/fds.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/control/qmp.h"
@@ -228,13 +229,16 @@ Test(qmp_transaction, test_abort_undoes_what_was_made)
 Test(qmp_transaction, test_failure_of_any_member_leaves_all_disks)
 {
 	add_prepared();
-	sh("echo data >@/full; : >@/empty");
+	sh("echo data >@/full; : >@/empty; mkfifo @/fifo");
 	fails("{'actions': [" SYNC("d0", "a") ", " SYNC("d1", "no/b") "]}", "cannot create");
 	fails("{'actions': [" SYNC("d0", "no/a") ", " SYNC("d1", "b") "]}", "cannot create");
 	fails("{'actions': [" SYNC("d0", "a") ", " SYNC("d1", "full") "]}", "is not empty");
 	fails("{'actions': [" SYNC("d0", "full") ", " PREPARED("d1", "ov") "]}", "is not empty");
 	fails("{'actions': [" SYNC("d0", "a") ", " EXISTING("d1", "none") "]}", "/none");
 	fails("{'actions': [" SYNC("d0", "a") ", " EXISTING("d1", "full") "]}", "no qcow2 image");
+	/* Opening it would wait for somebody who writes to it. */
+	fails("{'actions': [" SYNC("d0", "a") ", " EXISTING("d1", "fifo") "]}",
+	      "neither a regular file");
 	fails("{'actions': [" SYNC("d0", "a") ", " PREPARED("d1", "none") "]}", "'none'");
 	fails("{'actions': [" PREPARED("none", "ov") ", " SYNC("d0", "a") "]}", "device='none'");
 	fails("{'actions': [" SYNC("d0", "a") ", " SYNC("none", "b") "]}", "device='none'");
@@ -249,6 +253,26 @@ Test(qmp_transaction, test_one_file_by_two_names_is_refused)
 {
 	fails("{'actions': [" SYNC("d0", "a") ", {'type': 'blockdev-snapshot-sync', 'data': "
 	      "{'device': 'd1', 'snapshot-file': '@/./a'}}]}", "opened twice");
+}
+
+/* The file of a client that let roost open nothing itself. */
+Test(qmp_transaction, test_existing_overlay_by_a_passed_descriptor)
+{
+	struct fds *fds = rig->vm->fds;
+	struct err e = ERR_INIT;
+	char *path = text_of("@/ov");
+	int64_t id = 7;
+
+	sh("qemu-img create -q -f qcow2 -b @/d1.raw -F raw @/ov");
+	block_graph_set_fds(rig->vm->blocks, fds);
+	cr_assert_eq(fds_set_add(fds, &id, open(path, O_RDWR | O_CLOEXEC), NULL, &e), 0, "%s",
+		     e.text);
+	free(path);
+	fails("{'actions': [{'type': 'blockdev-snapshot-sync', 'data': {'device': 'd1', "
+	      "'snapshot-file': '/dev/fdset/9', 'mode': 'existing'}}]}", "/dev/fdset/9");
+	ok("blockdev-snapshot-sync", "{'device': 'd1', 'snapshot-file': '/dev/fdset/7', "
+	   "'snapshot-node-name': 'ov', 'mode': 'existing'}");
+	cr_expect_str_eq(disk(1)->node->name, "ov");
 }
 
 Test(qmp_transaction, test_other_members_are_refused_with_those_there_are)

@@ -29,6 +29,7 @@
 #include "block/graph.h"
 #include "block/image.h"
 #include "block/snapshot.h"
+#include "vmm/base/fds.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/control/job.h"
@@ -70,6 +71,7 @@ struct member {
 	bool existing, made;		/* made: by us, to be removed on failure */
 	bool opened;			/* the overlay's node is ours to remove */
 	char *backing, *backing_format;
+	int passed;			/* existing, of a client's set: its descriptor */
 	struct image_qcow2_opts opts;
 	struct block_child image;	/* the file's node, while the thread writes */
 };
@@ -105,6 +107,8 @@ static struct group *group_new(struct qmp *q, int n)
 	g->vm = qmp_vm(q);
 	g->e = (struct err)ERR_INIT;
 	g->n = n;
+	for (int i = 0; i < n; i++)
+		g->m[i].passed = -1;
 	return g;
 }
 
@@ -113,6 +117,7 @@ static void group_free(struct group *g)
 	for (struct member *m = g->m; m < g->m + g->n; m++) {
 		block_detach(&m->image);
 		block_detach(&m->keep);
+		fd_close(&m->passed);
 		free(m->node);
 		free(m->overlay);
 		free(m->file);
@@ -211,16 +216,30 @@ static int make_files(struct group *g, struct err *e)
 	return r;
 }
 
+/* Opening others may wait for ever, or do something. */
+static int open_existing(const char *path, struct err *e)
+{
+	struct stat st;
+	int fd;
+
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_set(e, -EINVAL, "%s is neither a regular file nor a block device; name "
+			       "the overlay's file", path);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return fd < 0 ? err_sys(e, -errno, "cannot open %s", path) : fd;
+}
+
 /* Whoever prepared the image may have left it to the host's memory. */
 static int sync_existing(const struct member *m, struct err *e)
 {
-	int fd = open(m->file, O_RDONLY | O_CLOEXEC), r = 0;
+	int fd = m->passed < 0 ? open_existing(m->file, e) : m->passed, r = 0;
 
 	if (fd < 0)
-		return err_sys(e, -errno, "cannot open %s", m->file);
+		return fd;
 	if (fdatasync(fd) < 0)
 		r = err_sys(e, -errno, "cannot sync %s", m->file);
-	fd_close(&fd);
+	if (fd != m->passed)
+		fd_close(&fd);
 	return r;
 }
 
@@ -229,7 +248,7 @@ static int write_image(struct member *m, struct loop *l, struct err *e)
 	int r = m->existing ? sync_existing(m, e) :
 			      image_qcow2_create(m->image.node, l, &m->opts, e);
 
-	if (r)
+	if (r || m->passed >= 0)	/* the folder is not ours to know */
 		return r;
 	r = job_sync_folder(m->file);
 	return r ? err_sys(e, r, "cannot sync the folder of %s", m->file) : 0;
@@ -411,6 +430,8 @@ static int fill_sync(struct group *g, struct member *m, const struct sync_args *
 	m->file = xstrdup(a->file);
 	m->overlay = a->overlay ? xstrdup(a->overlay) : NULL;
 	m->existing = a->mode == EXISTING;
+	if (m->existing && fds_is_path(m->file))	/* else its node says what is wrong */
+		m->passed = fds_open(g->vm->fds, m->file, O_RDWR);
 	image_qcow2_defaults(&m->opts);
 	m->opts.size = n->bytes;
 	m->opts.backing_file = m->backing;
