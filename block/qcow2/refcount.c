@@ -67,9 +67,10 @@ static uint64_t rb_dirty_bytes(const struct q2 *q)
 	return q->rt_max * (q->cs / BLOCK_SECTOR) / 8 + 1;
 }
 
-/* As many blocks as the whole disk, as large as it can grow, its metadata and as much again for internal
- * snapshots can need: address space only. What the table has room for does not
- * count: with clusters of 2 MiB that is 512 GiB of blocks in the smallest one. */
+/* As many blocks as the whole disk, as large as it can grow, its metadata and as
+ * much again for internal snapshots can need: address space only. What the table
+ * has room for does not count: with clusters of 2 MiB that is 512 GiB of blocks in
+ * the smallest one. */
 static uint32_t max_blocks(const struct q2 *q)
 {
 	uint64_t clusters = ((uint64_t)q->table_room << q->l2_bits) * 2 + (GIB >> q->cb) + 4096;

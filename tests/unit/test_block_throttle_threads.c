@@ -11,12 +11,11 @@
 
 #include "block/throttle.h"
 #include "lib_block.h"
+#include "lib_load.h"
 #include "vmm/base/util.h"
-#include "vmm/loop/iothread.h"
 
 #define THREADS	3
 #define DRIVES	2	/* the third disk is a throttle node */
-#define DEPTH	8
 #define ROUNDS	600
 
 static struct bt t;
@@ -30,79 +29,6 @@ static void teardown(void)
 }
 
 TestSuite(block_throttle_threads, .fini = teardown, .timeout = 60);
-
-struct worker {
-	struct iothread *io;
-	struct loop_work work;
-	struct req {
-		struct block_req r;	/* first */
-		struct iovec iov;
-		uint8_t mem[512];
-		struct worker *w;
-		bool busy;
-	} req[DEPTH];
-	int index, left, failures;
-	_Atomic int running;
-};
-
-static void next(struct req *q);
-
-static void on_done(struct block_req *r, int ret)
-{
-	struct req *q = container_of(r, struct req, r);
-	struct worker *w = q->w;
-
-	q->busy = false;
-	if (ret && !r->cancelled)	/* that one may end either way */
-		w->failures++;
-	if (w->left-- > 0)
-		next(q);
-	else
-		w->running--;
-}
-
-static void next(struct req *q)
-{
-	struct worker *w = q->w;
-
-	q->r.op = w->left % 9 == 0 ? BLOCK_FLUSH : w->left % 3 ? BLOCK_WRITE : BLOCK_READ;
-	q->r.offset = (uint64_t)(q - w->req) * 512;
-	q->r.bytes = q->r.op == BLOCK_FLUSH ? 0 : 512;
-	q->iov = (struct iovec){ q->mem, 512 };
-	q->r.iov = &q->iov;
-	q->r.iovcnt = 1;
-	q->r.loop = iothread_loop(w->io);
-	q->r.done = on_done;
-	q->busy = true;
-	drive_submit(disks[w->index], &q->r);
-	if (w->left % 31 == 0) {	/* the one before this */
-		struct req *o = &w->req[(q - w->req + DEPTH - 1) % DEPTH];
-
-		if (o->busy)
-			drive_cancel(&o->r);
-	}
-}
-
-static void begin(struct loop_work *work)
-{
-	struct worker *w = container_of(work, struct worker, work);
-
-	for (int i = 0; i < DEPTH; i++)
-		next(&w->req[i]);
-}
-
-static void nothing(void *arg)
-{
-}
-
-static bool running(struct worker *w)
-{
-	int n = 0;
-
-	for (int i = 0; i < THREADS; i++)
-		n += atomic_load(&w[i].running);
-	return n > 0;
-}
 
 static bool any_waits(void)
 {
@@ -157,36 +83,29 @@ static void disturb(int turn)
 
 Test(block_throttle_threads, test_every_request_ends_once_whatever_is_changed)
 {
-	struct worker *w = calloc(THREADS, sizeof(*w));
+	struct load *w = calloc(THREADS, sizeof(*w));
 	uint64_t end = clock_ns() + 50 * NS_PER_SEC;
-	struct err e = ERR_INIT;
 	bool waited = false;
 	int turns = 0;
 
 	bt_start(&t, LOOP_AIO_AUTO);
 	open_disks();
 	for (int i = 0; i < THREADS; i++) {
-		cr_assert_eq(iothread_create(&w[i].io, "io", NULL, LOOP_AIO_AUTO, &e), 0);
-		w[i].index = i;
+		w[i].d = disks[i];
 		w[i].left = ROUNDS;
-		w[i].running = DEPTH;
-		for (int k = 0; k < DEPTH; k++)
-			w[i].req[k].w = &w[i];
-		w[i].work.cb = begin;
-		loop_post(iothread_loop(w[i].io), &w[i].work);
+		w[i].cancels = true;
+		load_start(&w[i]);
 	}
-	while (running(w)) {
+	while (load_runs(w, THREADS)) {
 		loop_turn(t.loop, NS_PER_MS);
 		waited |= any_waits();
 		disturb(++turns);
 		cr_assert_lt(clock_ns(), end, "some requests never end");
 	}
-	for (int i = 0; i < THREADS; i++)	/* none is waking another any more */
-		loop_call(iothread_loop(w[i].io), nothing, NULL);
+	load_end(w, THREADS);
 	for (int i = 0; i < THREADS; i++) {
 		cr_expect_eq(w[i].failures, 0);
 		cr_expect_eq(drive_totals(disks[i]).inflight, 0);
-		iothread_destroy(w[i].io);
 		drive_release(disks[i]);
 	}
 	cr_expect(waited, "nothing waited");

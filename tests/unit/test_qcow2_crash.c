@@ -2,12 +2,12 @@
  * tests/unit/test_qcow2_crash.c - the host crashes: what is left?
  *
  * Every write, flush and discard that goes to the files of a disk is recorded,
- * those that make and switch to the overlays of snapshots as well. Then, for many moments, an image is put together as a crash could
- * leave it: all that a flush made durable before, and of everything else any
- * subset of its sectors. qemu-img check must find no corruption in it (leaks
- * are allowed), and every sector of the disk must have what the last finished
- * flush of the guest covered, or something newer. The disk is then the chain up to
- * the last snapshot whose end was told.
+ * those that make and switch to the overlays of snapshots as well. Then, for many
+ * moments, an image is put together as a crash could leave it: all that a flush made
+ * durable before, and of everything else any subset of its sectors. qemu-img check
+ * must find no corruption in it (leaks are allowed), and every sector of the disk
+ * must have what the last finished flush of the guest covered, or something newer.
+ * The disk is then the chain up to the last snapshot whose end was told.
  *
  * The driver starts a thread: TSAN.
  */
@@ -518,49 +518,48 @@ Test(qcow2_crash, test_crash_around_snapshots_of_qcow2)
 	snapshot_crashes("qcow2", 4, 600, 40);
 }
 
-/* A crash in the midst of it: the disk has its old length or the new one. */
-Test(qcow2_crash, test_crash_while_the_image_is_resized)
+/* A full disk at work, and its recorded writes so far. */
+static size_t begin_resize(unsigned int seed)
 {
-	struct err e = ERR_INIT;
-	size_t begun;
-
-	qt_seed(23);
+	qt_seed(seed);
 	bt_start(&t, LOOP_AIO_AUTO);
 	qt_sh(&t, "qemu-img create -f qcow2 -o cluster_size=512 a.qcow2 %lu && cp a.qcow2 before",
 	      (unsigned long)DISK);
 	qt_open(&t, "a.qcow2", "discard=unmap");
 	interpose(0, t.d->node->file.node);
 	work(200, 0);
-	begun = rec_len;
-	cr_assert_eq(image_resize(t.d->node, block_graph_wait_loop(t.g), 2048 * MIB, &e), 0, "%s",
-		     e.text);
-	cr_assert_gt(rec_len, begun + 3);
-	for (size_t at = begun; at <= rec_len; at++)
+	return rec_len;
+}
+
+static void judge_resize(size_t from, size_t to)
+{
+	for (size_t at = from; at <= to; at++)
 		judge(at);
 	judge_all(20);
 	bt_stop(&t);
 }
 
+/* A crash in the midst of it: the disk has its old length or the new one. */
+Test(qcow2_crash, test_crash_while_the_image_is_resized)
+{
+	size_t begun = begin_resize(23);
+	struct err e = ERR_INIT;
+
+	cr_assert_eq(image_resize(t.d->node, block_graph_wait_loop(t.g), 2048 * MIB, &e), 0, "%s",
+		     e.text);
+	cr_assert_gt(rec_len, begun + 3);
+	judge_resize(begun, rec_len);
+}
+
 /* The same under a running guest, where the old end is amid a cluster that is full. */
 Test(qcow2_crash, test_crash_while_the_disk_grows_in_use)
 {
-	size_t begun;
+	size_t begun = begin_resize(24);
 
-	qt_seed(24);
-	bt_start(&t, LOOP_AIO_AUTO);
-	qt_sh(&t, "qemu-img create -f qcow2 -o cluster_size=512 a.qcow2 %lu && cp a.qcow2 before",
-	      (unsigned long)DISK);
-	qt_open(&t, "a.qcow2", "discard=unmap");
-	interpose(0, t.d->node->file.node);
-	work(200, 0);
-	begun = rec_len;
 	cr_assert_eq(t.d->node->drv->set_length(t.d->node, 512 * MIB), 0);
 	cr_assert_gt(rec_len, begun + 3);
 	work(100, 0);
-	for (size_t at = begun; at <= MIN(begun + 60, rec_len); at++)
-		judge(at);
-	judge_all(20);
-	bt_stop(&t);
+	judge_resize(begun, MIN(begun + 60, rec_len));
 }
 
 /* ---- a stream ---- */

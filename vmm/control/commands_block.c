@@ -428,7 +428,8 @@ struct limit_args {
 static const struct prop limit_args[] = {
 	PROP_STR(struct limit_args, device, "device", NULL, "the drive"),
 	PROP_STR(struct limit_args, id, "id", NULL, "the device, or its QOM path"),
-	PROP_STR(struct limit_args, group, "group", NULL, "the group whose limits are set, and which the disk joins"),
+	PROP_STR(struct limit_args, group, "group", NULL,
+		 "the group whose limits are set, and which the disk joins"),
 	LIMIT(THROTTLE_BPS, "bps"), LIMIT(THROTTLE_BPS_RD, "bps_rd"),
 	LIMIT(THROTTLE_BPS_WR, "bps_wr"), LIMIT(THROTTLE_IOPS, "iops"),
 	LIMIT(THROTTLE_IOPS_RD, "iops_rd"), LIMIT(THROTTLE_IOPS_WR, "iops_wr"),
