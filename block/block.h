@@ -205,6 +205,8 @@ struct block_driver {
 	/* May the node become @bytes long while it is in use? Main loop, before
 	 * set_length. NULL: that will tell. */
 	int (*check_length)(const struct block_node *n, uint64_t bytes, struct err *e);
+	/* Become writable, or read-only again, in use. Main loop. NULL: nothing to do. */
+	int (*reopen)(struct block_node *n, bool write, struct err *e);
 	/* Drop what was remembered about nodes further down. NULL: nothing. */
 	void (*forget)(struct block_node *n);
 };
@@ -311,6 +313,14 @@ int block_attach(struct block_child *c, struct block_node *n, const char *user,
 		 uint32_t perm, uint32_t shared, struct err *e);
 int block_reattach(struct block_child *c, uint32_t perm, uint32_t shared, struct err *e);
 void block_detach(struct block_child *c);
+
+/*
+ * Make a node and the files below it writable, or read-only again, while they are in
+ * use: reads go on. What the users may do is not changed by it. Refused with a
+ * sentence when a file cannot be opened so, or its name means another one by now;
+ * then all is as it was. Main loop.
+ */
+int block_reopen(struct block_node *n, bool write, struct err *e);
 
 /* ---- drives: what a guest device opens ---- */
 

@@ -104,3 +104,38 @@ void block_detach(struct block_child *c)
 	if (n->implicit && !n->users)
 		graph_node_destroy(n);
 }
+
+static int check_writers(const struct block_node *n, struct err *e)
+{
+	for (const struct block_child *c = n->users; c; c = c->next)
+		if (c->perm & ~(uint32_t)BLOCK_PERM_READ)
+			return err_set(e, -EBUSY, "node '%s' cannot become read-only: it is "
+				       "written to by %s", n->name, c->user);
+	return 0;
+}
+
+static int reopen_child(const struct block_child *c, bool write, struct err *e)
+{
+	return c->node ? block_reopen(c->node, write, e) : 0;
+}
+
+int block_reopen(struct block_node *n, bool write, struct err *e)
+{
+	int r = 0;
+
+	if (n->read_only == !write)
+		return 0;
+	if (!write)
+		r = check_writers(n, e);
+	if (r == 0 && n->drv->reopen)
+		r = n->drv->reopen(n, write, e);
+	if (r == 0)
+		r = reopen_child(&n->file, write, e);
+	if (r == 0)
+		r = reopen_child(&n->data, write, e);
+	if (r == 0)
+		n->read_only = !write;
+	else if (n->file.node)
+		reopen_child(&n->file, !write, NULL);
+	return r;
+}

@@ -137,12 +137,12 @@ const struct block_driver block_driver_file = {
 	.name = "file", .help = "a regular file", .protocol = true,
 	.size = sizeof(struct file_node), .props = file_props,
 	.open = file_open, .close = file_close, .submit = file_submit,
-	.set_perm = file_set_perm, .set_length = file_set_length,
+	.set_perm = file_set_perm, .set_length = file_set_length, .reopen = file_reopen,
 };
 
 const struct block_driver block_driver_host_device = {
 	.name = "host_device", .help = "a block device of the host", .protocol = true,
 	.size = sizeof(struct file_node), .props = file_props,
 	.open = host_device_open, .close = file_close, .submit = file_submit,
-	.set_perm = file_set_perm, .set_length = file_set_length,
+	.set_perm = file_set_perm, .set_length = file_set_length, .reopen = file_reopen,
 };

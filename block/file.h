@@ -2,7 +2,7 @@
  * block/file.h - the protocol nodes file and host_device, shared by file*.c.
  *
  * file.c opens and describes the node, file_open.c finds the file and its
- * alignment, file_io.c moves bytes, file_sync.c flushes, file_bounce.c serves
+ * alignment, file_reopen.c makes it writable and read-only again, file_io.c moves bytes, file_sync.c flushes, file_bounce.c serves
  * what O_DIRECT cannot take as it is, file_range.c keeps overlapping writes
  * apart where that needs a read first.
  */
@@ -76,10 +76,16 @@ struct file_node {
 
 /* file_open.c */
 int file_open_path(struct file_node *f, struct err *e);
+/* open(2) with the node's options: a descriptor, or -errno; and the sentence for that. */
+int file_try_open(const struct file_node *f, bool read_only);
+int file_explain_open(const struct file_node *f, bool read_only, int err, struct err *e);
 int file_probe_length(struct file_node *f, struct err *e);
 int file_probe_align(struct file_node *f, struct err *e);
 /* Sets n.write_through: O_DIRECT, and no volatile cache below. */
 void file_probe_cache(struct file_node *f);
+
+/* file_reopen.c */
+int file_reopen(struct block_node *n, bool write, struct err *e);
 
 /* file_io.c */
 void file_submit(struct block_node *n, struct block_req *r);

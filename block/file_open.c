@@ -52,8 +52,10 @@ static bool opens_without_direct(const char *path)
 	return true;
 }
 
-static int explain_open(const struct file_node *f, const char *path, int err, struct err *e)
+int file_explain_open(const struct file_node *f, bool read_only, int err, struct err *e)
 {
+	const char *path = f->n.filename;
+
 	switch (err) {
 	case ENOENT:
 		if (fds_is_path(path))
@@ -65,11 +67,11 @@ static int explain_open(const struct file_node *f, const char *path, int err, st
 	case EPERM:
 		if (fds_is_path(path))
 			return err_set(e, -err, "%s: none of its descriptors was opened for %s; "
-				       "add one with add-fd", path, f->n.read_only ? "reading only" :
+				       "add one with add-fd", path, read_only ? "reading only" :
 				       "reading and writing");
 		return err_set(e, -err, "%s: Permission denied to %s it; change its owner or "
-			       "mode%s", path, f->n.read_only ? "read" : "write",
-			       f->n.read_only ? "" : ", or use readonly=on");
+			       "mode%s", path, read_only ? "read" : "write",
+			       read_only ? "" : ", or use readonly=on");
 	case EROFS:
 		return err_set(e, -err, "%s is on a read-only file system or device; use "
 			       "readonly=on", path);
@@ -89,7 +91,7 @@ static bool may_fall_back(int err)
 }
 
 /* "/dev/fdset/3": a client opened it for us. */
-static int open_passed(struct file_node *f, int flags)
+static int open_passed(const struct file_node *f, int flags)
 {
 	int fd = fds_open(f->n.graph->fds, f->n.filename, flags);
 
@@ -99,31 +101,39 @@ static int open_passed(struct file_node *f, int flags)
 		close(fd);
 		return -EINVAL;
 	}
-	f->fd = fd;
-	return 0;
+	return fd;
 }
 
-/* open(2) with the node's flags. A write-protected device opens for writing,
- * and then refuses each write: found out here. */
-static int try_open(struct file_node *f)
+/* A write-protected device opens for writing, and then refuses each write: found
+ * out here. */
+int file_try_open(const struct file_node *f, bool read_only)
 {
 	int flags = O_CLOEXEC | O_NOCTTY | (f->n.cache_direct ? O_DIRECT : 0);
-	int ro = 0, r;
+	int ro = 0, fd;
 
-	flags |= f->n.read_only ? O_RDONLY : O_RDWR;
+	flags |= read_only ? O_RDONLY : O_RDWR;
 	if (fds_is_path(f->n.filename)) {
-		r = open_passed(f, flags);
+		fd = open_passed(f, flags);
 	} else {
-		f->fd = open(f->n.filename, flags);
-		r = f->fd < 0 ? -errno : 0;
+		fd = open(f->n.filename, flags);
+		if (fd < 0)
+			fd = -errno;
 	}
-	if (r)
-		return r;
-	if (f->device && !f->n.read_only && ioctl(f->fd, BLKROGET, &ro) == 0 && ro) {
-		fd_close(&f->fd);
+	if (fd >= 0 && f->device && !read_only && ioctl(fd, BLKROGET, &ro) == 0 && ro) {
+		close(fd);
 		return -EROFS;
 	}
-	return 0;
+	return fd;
+}
+
+static int open_as_asked(struct file_node *f)
+{
+	f->fd = file_try_open(f, f->n.read_only);
+	if (f->fd < 0 && f->n.auto_read_only && !f->n.read_only && may_fall_back(-f->fd)) {
+		f->n.read_only = true;
+		f->fd = file_try_open(f, true);
+	}
+	return MIN(f->fd, 0);
 }
 
 int file_open_path(struct file_node *f, struct err *e)
@@ -137,18 +147,14 @@ int file_open_path(struct file_node *f, struct err *e)
 	if (fds_is_path(path))
 		r = 0;		/* looked at once it is open */
 	else if (stat(path, &st) < 0)
-		return explain_open(f, path, errno, e);
+		return file_explain_open(f, f->n.read_only, errno, e);
 	else
 		r = check_type(f, &st, path, e);
 	if (r)
 		return r;
-	r = try_open(f);
-	if (r && f->n.auto_read_only && !f->n.read_only && may_fall_back(-r)) {
-		f->n.read_only = true;
-		r = try_open(f);
-	}
+	r = open_as_asked(f);
 	if (r)
-		return explain_open(f, path, -r, e);
+		return file_explain_open(f, f->n.read_only, -r, e);
 	/* The name may mean another file by now. */
 	if (fstat(f->fd, &st) < 0)
 		return err_sys(e, -errno, "cannot examine %s", path);
@@ -161,7 +167,7 @@ int file_probe_length(struct file_node *f, struct err *e)
 
 	if (f->device) {
 		if (ioctl(f->fd, BLKGETSIZE64, &f->n.bytes) < 0)
-			return errno == ENOMEDIUM ? explain_open(f, f->n.filename, errno, e) :
+			return errno == ENOMEDIUM ? file_explain_open(f, f->n.read_only, errno, e) :
 			       err_sys(e, -errno, "cannot learn the size of %s", f->n.filename);
 		return 0;
 	}

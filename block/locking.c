@@ -204,3 +204,21 @@ int file_lock_set(struct file_lock *l, int fd, const char *name, uint32_t perm,
 	l->off = true;
 	return 0;
 }
+
+int file_lock_move(const struct file_lock *l, int fd, int other)
+{
+	int r;
+
+	if (l->off)
+		return 0;
+	/* Nothing to test: @fd has asked already, and keeps others away. */
+	r = lock_new(other, PERM_BASE, l->perm, 0);
+	if (r == 0)
+		r = lock_new(other, SHARED_BASE, l->unshared, 0);
+	if (r)
+		return r;
+	/* Not left to closing: what is in flight keeps the old descriptor's file. */
+	unlock_bits(fd, PERM_BASE, l->perm);
+	unlock_bits(fd, SHARED_BASE, l->unshared);
+	return 0;
+}

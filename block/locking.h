@@ -23,5 +23,8 @@ struct file_lock {
  */
 int file_lock_set(struct file_lock *l, int fd, const char *name, uint32_t perm,
 		  uint32_t shared, bool required, struct err *e);
+/* Take what is locked on @fd over to @other, a descriptor of the same file. At no
+ * moment it is unlocked. On failure nothing has changed. */
+int file_lock_move(const struct file_lock *l, int fd, int other);
 
 #endif

@@ -60,6 +60,14 @@ static void raw_submit(struct block_node *n, struct block_req *r)
 	block_submit(n->file.node, r);
 }
 
+/* Who writes what is there already does write the file: others outside must know. */
+static int raw_set_perm(struct block_node *n, uint32_t perm, uint32_t shared, struct err *e)
+{
+	if (perm & BLOCK_PERM_WRITE_UNCHANGED)
+		perm |= BLOCK_PERM_WRITE;
+	return filter_set_perm(n, perm, shared, e);
+}
+
 static int raw_set_length(struct block_node *n, uint64_t bytes)
 {
 	struct raw_node *raw = (struct raw_node *)n;
@@ -87,5 +95,5 @@ const struct block_driver block_driver_raw = {
 	.name = "raw", .help = "the bytes of the node below, as they are",
 	.size = sizeof(struct raw_node), .props = raw_props,
 	.open = raw_open, .close = raw_close, .submit = raw_submit,
-	.set_perm = filter_set_perm, .check_length = raw_check_length, .set_length = raw_set_length,
+	.set_perm = raw_set_perm, .check_length = raw_check_length, .set_length = raw_set_length,
 };

@@ -270,3 +270,104 @@ Test(block_lock, test_lock_is_granted_beside_a_reading_qemu)
 	need_qemu_io();
 	cr_assert_eq(open_beside_qemu("exec qemu-io -r -f raw %s", 0, &e), 0, "%s", e.text);
 }
+
+/* ---- a file in use becomes writable, and read-only again ---- */
+
+static struct drive *take_read_only(const char *opts)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "readonly=on,%s", opts);
+	return take(text, 0);
+}
+
+static void reopened(const char *opts)
+{
+	struct drive *d = take_read_only(opts);
+	struct block_child c = { 0 };
+	struct err e = ERR_INIT;
+	uint8_t buf[512], got[512];
+
+	t.d = d;
+	cr_assert_eq(block_reopen(d->node, true, &e), 0, "%s", e.text);
+	cr_expect(!d->node->read_only && !d->node->file.node->read_only);
+	/* The same locks, on the new descriptor alone. */
+	cr_expect_eq(bytes_locked(100), 0x1);
+	cr_expect_eq(bytes_locked(200), 0x2);
+	cr_assert_eq(block_attach(&c, d->node, "a job", BLOCK_PERM_WRITE_UNCHANGED, BLOCK_PERM_ALL,
+				  &e), 0, "%s", e.text);
+	cr_expect_eq(bytes_locked(100), 0x7, "a writer of what is there is a writer outside");
+	cr_expect_eq(block_reopen(d->node, false, &e), -EBUSY);
+	cr_expect(strstr(e.text, "written to by a job"), "%s", e.text);
+	memset(buf, 7, sizeof(buf));
+	d->read_only = false;		/* the device would have been told */
+	cr_expect_eq(bt_io(&t, BLOCK_WRITE, 512, buf, 512, 0), 0);
+	cr_expect_eq(bt_io(&t, BLOCK_READ, 512, got, 512, 0), 0);
+	cr_expect_eq(memcmp(buf, got, 512), 0);
+	block_detach(&c);
+	cr_expect_eq(bytes_locked(100), 0x1);
+	cr_assert_eq(block_reopen(d->node, false, &e), 0, "%s", e.text);
+	cr_expect_eq(bytes_locked(100), 0x1);
+	cr_expect_eq(bytes_locked(200), 0x2);
+	cr_expect_eq(bt_io(&t, BLOCK_WRITE, 512, buf, 512, 0), -EBADF, "its descriptor only reads");
+}
+
+Test(block_lock, test_file_is_reopened_for_writing_and_back)
+{
+	reopened("werror=report");
+}
+
+Test(block_lock, test_file_without_locks_is_reopened)
+{
+	struct err e = ERR_INIT;
+	struct drive *d = take_read_only("file.locking=off");
+
+	t.d = d;
+	cr_assert_eq(block_reopen(d->node, true, &e), 0, "%s", e.text);
+	cr_expect_eq(bytes_locked(100), 0);
+	cr_assert_eq(block_reopen(d->node, true, &e), 0, "%s", e.text);
+}
+
+Test(block_lock, test_reopening_another_file_of_that_name_is_refused)
+{
+	struct err e = ERR_INIT;
+	struct drive *d = take_read_only("werror=report");
+	uint8_t got[512], want[512];
+
+	t.d = d;
+	cr_assert_eq(rename(bt_path(&t, "a.raw"), bt_path(&t, "b.raw")), 0);
+	cr_expect_eq(block_reopen(d->node, true, &e), -ENOENT);
+	cr_expect(strstr(e.text, "No such file"), "%s", e.text);
+	bt_file(&t, "a.raw", 65536);
+	e = (struct err)ERR_INIT;
+	cr_expect_eq(block_reopen(d->node, true, &e), -ESTALE);
+	cr_expect(strstr(e.text, "is another file than the one in use"), "%s", e.text);
+	cr_expect(d->node->read_only && d->node->file.node->read_only);
+	cr_assert_eq(rename(bt_path(&t, "b.raw"), bt_path(&t, "a.raw")), 0);
+	cr_expect_eq(bytes_locked(100), 0x1);
+	cr_expect_eq(bt_io(&t, BLOCK_READ, 0, got, 512, 0), 0);
+	for (unsigned int i = 0; i < sizeof(want); i++)
+		want[i] = bt_byte(i, 0);
+	cr_expect_eq(memcmp(want, got, 512), 0);
+}
+
+Test(block_lock, test_reopening_a_file_under_reads)
+{
+	struct drive *d = take_read_only("werror=report");
+	static uint8_t mem[8][512];
+	struct bt_req q[8];
+	struct err e = ERR_INIT;
+
+	t.d = d;
+	for (int round = 0; round < 50; round++) {
+		memset(q, 0, sizeof(q));
+		for (unsigned int i = 0; i < 8; i++)
+			bt_submit(&t, &q[i], BLOCK_READ, 4096 * i, mem[i], 512, 0);
+		cr_assert_eq(block_reopen(d->node, round % 2 == 0, &e), 0, "%s", e.text);
+		for (unsigned int i = 0; i < 8; i++) {
+			bt_wait(&t, &q[i]);
+			cr_assert_eq(q[i].ret, 0);
+			cr_assert_eq(mem[i][5], bt_byte(4096 * i + 5, 0));
+		}
+	}
+}
