@@ -1,6 +1,6 @@
 /*
  * block/filter.c - what nodes have in common that pass requests on as they are
- * (fault, throttle): they look like the node below.
+ * (fault, throttle, copy-on-read): they look like the node below.
  *
  * Threads: main loop; set_length on a thread that may wait.
  * Missing: nothing known.

@@ -26,14 +26,14 @@
 const struct block_driver *const block_drivers[] = {
 	&block_driver_file, &block_driver_host_device, &block_driver_raw, &block_driver_qcow2,
 	&block_driver_fault, &block_driver_memcow, &block_driver_null_co,
-	&block_driver_throttle, NULL
+	&block_driver_throttle, &block_driver_copy_on_read, NULL
 };
 
 /* What QEMU has and this build has not: said so rather than "unknown". */
 static const char *const absent_drivers[] = {
 	"qcow", "qed", "vdi", "vhdx", "vmdk", "vpc", "parallels", "luks",
 	"blkdebug", "blkverify", "blklogwrites", "blkreplay", "bochs", "cloop", "compress",
-	"copy-before-write", "copy-on-read", "dmg", "ftp", "ftps", "gluster", "host_cdrom",
+	"copy-before-write", "dmg", "ftp", "ftps", "gluster", "host_cdrom",
 	"http", "https", "io_uring", "iscsi", "nbd", "nfs", "null-aio", "nvme",
 	"nvme-io_uring", "preallocate", "quorum", "rbd", "replication", "snapshot-access",
 	"ssh", "virtio-blk-vfio-pci", "virtio-blk-vhost-user",

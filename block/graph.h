@@ -66,6 +66,7 @@ extern const struct block_driver block_driver_qcow2;
 extern const struct block_driver block_driver_fault;
 extern const struct block_driver block_driver_memcow;
 extern const struct block_driver block_driver_throttle;
+extern const struct block_driver block_driver_copy_on_read;
 
 /* block_submit() after the node's faults. */
 void block_submit_now(struct block_node *n, struct block_req *r);

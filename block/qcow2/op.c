@@ -20,6 +20,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 TRACE_DEFINE(qcow2_read);
@@ -176,6 +177,23 @@ static struct q2_op *take_or_wait(struct q2 *q, struct block_req *r)
 	return op;
 }
 
+static void read_next(struct q2_op *op);
+
+/* A read that could not be kept goes on as one that is not to be. */
+static bool copy_failed(struct q2_op *op, int ret)
+{
+	const struct block_req *r = op->r;
+
+	if (ret == 0 || op->op != BLOCK_POPULATE || r->now.op != BLOCK_READ || r->cancelled)
+		return false;
+	log_guest(&op->q->limit, op->q->n.name, "copy-on-read of %" PRIu64 " bytes at offset %"
+		  PRIu64 " failed, the read goes on: %s", r->bytes, op->base, strerror(-ret));
+	op->op = BLOCK_READ;
+	op->pos = op->base;
+	read_next(op);
+	return true;
+}
+
 void q2_op_end(struct q2_op *op, int ret)
 {
 	struct block_req *r = op->r;
@@ -190,6 +208,8 @@ void q2_op_end(struct q2_op *op, int ret)
 		q2_abort(op, ret);
 		return;
 	}
+	if (copy_failed(op, ret))
+		return;
 	r->sub = NULL;
 	give_op(op);
 	/* The submitting call may not have returned yet. */
@@ -338,8 +358,6 @@ int q2_slice(struct q2_op *op, uint32_t *len)
 }
 
 /* ---- reading ---- */
-
-static void read_next(struct q2_op *op);
 
 static void piece_done(struct block_req *c, int ret)
 {
@@ -564,6 +582,8 @@ static bool read_whole(struct q2 *q, struct block_req *r)
 	if (x.kind == Q2_UNALLOC && copies(q, r->now.flags))
 		return false;
 	if (x.kind == Q2_UNALLOC && backing_part(q, r->now.offset, r->bytes) == r->bytes) {
+		/* A copy is this image's affair, never one of those below. */
+		r->now.flags &= ~(uint32_t)BLOCK_COPY_ON_READ;
 		block_submit(q2_below(q, r->now.offset, r->bytes), r);
 		return true;
 	}
