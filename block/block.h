@@ -207,6 +207,14 @@ struct block_driver {
 	int (*check_length)(const struct block_node *n, uint64_t bytes, struct err *e);
 	/* Become writable, or read-only again, in use. Main loop. NULL: nothing to do. */
 	int (*reopen)(struct block_node *n, bool write, struct err *e);
+	/* May the PROP_RUNTIME options become those of @want, which was never opened?
+	 * And: they have. Nothing is in flight. NULL: yes, and nothing to do. */
+	int (*check_options)(const struct block_node *n, const struct block_node *want,
+			     struct err *e);
+	void (*options_changed)(struct block_node *n);
+	/* Bypass the host's page cache, or no more, and set n->cache_direct; after a
+	 * failure all is as it was. Nothing is in flight. NULL: that is for nodes below. */
+	int (*set_direct)(struct block_node *n, bool direct, struct err *e);
 	/* Drop what was remembered about nodes further down. NULL: nothing. */
 	void (*forget)(struct block_node *n);
 };
@@ -269,6 +277,7 @@ struct block_node {
 	_Atomic bool lost;
 	bool implicit;			/* goes with its last user */
 	bool opened;			/* driver's open ran: close must as well */
+	bool marked;			/* scratch of reopen.c */
 	json_t *args;
 	struct block_node *next;
 	/* NULL as long as no fault is set; then fault_point, which stays */

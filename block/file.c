@@ -31,7 +31,7 @@ static const struct prop file_props[] = {
 	 * forbidden. All words mean that engine. */
 	PROP_ENUM(struct file_node, aio, "aio", aio_words, 2,
 		  "accepted; every word means the event loop's own engine: io_uring, or threads "
-		  "where that is forbidden"),
+		  "where that is forbidden", .flags = PROP_RUNTIME),
 	PROP_END
 };
 
@@ -138,6 +138,7 @@ const struct block_driver block_driver_file = {
 	.size = sizeof(struct file_node), .props = file_props,
 	.open = file_open, .close = file_close, .submit = file_submit,
 	.set_perm = file_set_perm, .set_length = file_set_length, .reopen = file_reopen,
+	.set_direct = file_set_direct,
 };
 
 const struct block_driver block_driver_host_device = {
@@ -145,4 +146,5 @@ const struct block_driver block_driver_host_device = {
 	.size = sizeof(struct file_node), .props = file_props,
 	.open = host_device_open, .close = file_close, .submit = file_submit,
 	.set_perm = file_set_perm, .set_length = file_set_length, .reopen = file_reopen,
+	.set_direct = file_set_direct,
 };

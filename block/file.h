@@ -86,6 +86,7 @@ void file_probe_cache(struct file_node *f);
 
 /* file_reopen.c */
 int file_reopen(struct block_node *n, bool write, struct err *e);
+int file_set_direct(struct block_node *n, bool direct, struct err *e);
 
 /* file_io.c */
 void file_submit(struct block_node *n, struct block_req *r);

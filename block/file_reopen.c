@@ -1,8 +1,8 @@
 /*
  * block/file_reopen.c - a file or device that is in use becomes writable, or
- * read-only again.
+ * read-only again; its cache mode changes.
  *
- * Threads: main loop; requests on any loop go on.
+ * Threads: main loop; requests on any loop go on (not while the cache mode changes).
  * Missing: nothing known.
  *
  * The new descriptor takes the number of the old one (dup3(2)), so that requests
@@ -55,5 +55,47 @@ int file_reopen(struct block_node *n, bool write, struct err *e)
 		return file_explain_open(f, !write, -fd, e);
 	r = replace(f, fd, e);
 	close(fd);
+	return r;
+}
+
+/* As file_open_common() finds them for a new descriptor. */
+static int probe(struct file_node *f, struct err *e)
+{
+	int r;
+
+	f->mem_align = 1;
+	f->n.request_align = f->n.discard_align = 1;
+	f->n.write_through = false;
+	r = file_probe_align(f, e);
+	if (r == 0 && f->n.cache_direct && !f->bounce.mem)
+		r = file_bounce_init(f, e);
+	if (r)
+		return r;
+	file_probe_cache(f);
+	f->tracked = f->n.request_align > BLOCK_SECTOR;
+	return 0;
+}
+
+/* The aligned buffers stay when nobody needs them any more: without use they are
+ * addresses only. */
+int file_set_direct(struct block_node *n, bool direct, struct err *e)
+{
+	struct file_node *f = (struct file_node *)n;
+	struct err ignored = ERR_INIT;
+	int r;
+
+	n->cache_direct = direct;
+	r = file_reopen(n, !n->read_only, e);
+	if (r) {
+		n->cache_direct = !direct;
+		return r;
+	}
+	r = probe(f, e);
+	if (r == 0)
+		return 0;
+	n->cache_direct = !direct;
+	if (file_reopen(n, !n->read_only, &ignored) || probe(f, &ignored))
+		log_err("node '%s' cannot go back to cache.direct=%s: %s", n->name,
+			direct ? "off" : "on", ignored.text);
 	return r;
 }

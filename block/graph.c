@@ -3,7 +3,7 @@
  *
  * Spec:    QEMU qapi/block-core.json (BlockdevOptions), docs/system.
  * Threads: main loop.
- * Missing: reopen; formats other than raw and qcow2.
+ * Missing: formats other than raw and qcow2.
  */
 #include "block/graph.h"
 #include "block/throttle.h"
@@ -47,24 +47,27 @@ static_assert(ARRAY_LEN(block_detect_words) == BLOCK_DETECT_UNMAP + 2, "one word
 
 const struct prop block_node_props[] = {
 	PROP_BOOL(struct block_node, read_only, "read-only", false,
-		  "refuse writes, and open the file for reading only"),
+		  "refuse writes, and open the file for reading only", .flags = PROP_RUNTIME),
 	PROP_BOOL(struct block_node, auto_read_only, "auto-read-only", false,
-		  "fall back to read-only when the file may not be written"),
+		  "fall back to read-only when the file may not be written",
+		  .flags = PROP_RUNTIME),
 	PROP_BOOL(struct block_node, force_share, "force-share", false,
 		  "allow any other use of the file meanwhile; needs read-only=on"),
 	PROP_BOOL(struct block_node, cache_direct, "cache.direct", false,
-		  "bypass the host page cache (O_DIRECT)"),
+		  "bypass the host page cache (O_DIRECT)", .flags = PROP_RUNTIME),
 	PROP_BOOL(struct block_node, cache_no_flush, "cache.no-flush", false,
-		  "ignore flushes: a host crash loses data"),
+		  "ignore flushes: a host crash loses data", .flags = PROP_RUNTIME),
 	PROP_ENUM(struct block_node, discard, "discard", discard_words, BLOCK_DISCARD_IGNORE,
-		  "what the guest's discards do: nothing, or give the space back"),
+		  "what the guest's discards do: nothing, or give the space back",
+		  .flags = PROP_RUNTIME),
 	PROP_ENUM(struct block_node, detect_zeroes, "detect-zeroes", block_detect_words,
-		  BLOCK_DETECT_OFF, "turn writes of zeroes into write-zeroes requests"),
+		  BLOCK_DETECT_OFF, "turn writes of zeroes into write-zeroes requests",
+		  .flags = PROP_RUNTIME),
 	PROP_END
 };
 
 /* Handled here, not through a table. */
-static const char *const node_skip[] = {
+const char *const graph_skip[] = {
 	"driver", "node-name", "file", "backing", "data-file", NULL
 };
 
@@ -233,12 +236,12 @@ static int find_driver(const char *name, const struct block_driver **out, struct
 
 /* Options that hold for an inline child as well unless it says otherwise. A
  * child's discard is on: the parent decides (see block_submit()). */
-static json_t *child_args(const json_t *parent, const json_t *child)
+json_t *graph_child_args(const json_t *parent, const json_t *child)
 {
 	static const char *const inherited[] = {
 		"read-only", "auto-read-only", "force-share", "cache.direct", "cache.no-flush"
 	};
-	json_t *out = graph_flatten(child, node_skip);
+	json_t *out = graph_flatten(child, graph_skip);
 	json_t *val;
 
 	for (size_t i = 0; i < ARRAY_LEN(inherited); i++) {
@@ -270,7 +273,7 @@ static int open_child(struct block_node *n, struct block_child *c, const char *k
 			return err_set(e, -ENOENT, "%s=%.64s: there is no node of that name",
 				       key, json_string_value(opt));
 	} else if (json_is_object(opt)) {
-		args = child_args(flat, opt);
+		args = graph_child_args(flat, opt);
 		if (c == &n->backing)
 			json_object_set_new(args, "read-only", json_true());
 		r = node_create(n->graph, args, true, depth + 1, &child, e);
@@ -307,7 +310,7 @@ static int open_more(struct block_node *n, const json_t *flat, int depth, struct
 	return r;
 }
 
-static int check_common(const struct block_node *n, struct err *e)
+int graph_check_common(const struct block_node *n, struct err *e)
 {
 	if (n->force_share && !n->read_only)
 		return err_set(e, -EINVAL, "force-share=on needs read-only=on");
@@ -325,9 +328,9 @@ static int node_open(struct block_node *n, const json_t *flat, int depth, struct
 
 	snprintf(what, sizeof(what), "driver '%s'", n->drv->name);
 	prop_defaults(tables, n);
-	r = prop_apply(tables, n, flat, node_skip, what, e);
+	r = prop_apply(tables, n, flat, graph_skip, what, e);
 	if (r == 0)
-		r = check_common(n, e);
+		r = graph_check_common(n, e);
 	if (r == 0 && n->drv->protocol && json_object_get(flat, "file"))
 		r = err_set(e, -EINVAL, "driver '%s' has no option 'file'; did you mean "
 			    "'filename'?", n->drv->name);
@@ -377,7 +380,7 @@ static int node_create(struct block_graph *g, const json_t *args, bool implicit,
 	if (r)
 		return r;
 	n = node_alloc(g, drv, name);
-	n->args = graph_flatten(args, node_skip);
+	n->args = graph_flatten(args, graph_skip);
 	r = node_open(n, n->args, depth, e);
 	if (r == 0 && n->backing_file && !json_object_get(n->args, "backing"))
 		r = graph_open_backing(n, e);
@@ -450,17 +453,20 @@ static const char *nearest_node(struct block_graph *g, const char *name)
 	return util_nearest(name, names);
 }
 
+int graph_no_node(struct block_graph *g, const char *name, struct err *e)
+{
+	const char *near = nearest_node(g, name);
+
+	return err_set(e, -ENOENT, "there is no node '%.64s'%s%s%s", name,
+		       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+}
+
 int block_node_del(struct block_graph *g, const char *name, struct err *e)
 {
 	struct block_node *n = block_node_find(g, name);
-	const char *near;
 
-	if (!n) {
-		near = nearest_node(g, name);
-		return err_set(e, -ENOENT, "there is no node '%.64s'%s%s%s", name,
-			       near ? "; did you mean '" : "", near ? near : "",
-			       near ? "'?" : "");
-	}
+	if (!n)
+		return graph_no_node(g, name, e);
 	if (n->users)
 		return err_set(e, -EBUSY, "node '%s' is in use by %s; remove that first", name,
 			       n->users->user);

@@ -41,6 +41,15 @@ int graph_check_name(struct block_graph *g, const char *name, struct err *e);
  * as in @keep (NULL-terminated, may be NULL) stay as they are. A new object. */
 json_t *graph_flatten(const json_t *args, const char *const *keep);
 
+/* Members of a node's options that no property table has. */
+extern const char *const graph_skip[];
+/* The options of an inline child @child of a node with @parent's. A new object. */
+json_t *graph_child_args(const json_t *parent, const json_t *child);
+/* Do the options that every node has agree with each other? */
+int graph_check_common(const struct block_node *n, struct err *e);
+/* -ENOENT, with a sentence. */
+int graph_no_node(struct block_graph *g, const char *name, struct err *e);
+
 /* The name of the format whose signature @file begins with, or NULL. */
 const char *graph_detect_format(const char *file);
 

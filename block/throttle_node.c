@@ -26,7 +26,7 @@ struct throttle_node {
 
 static const struct prop node_props[] = {
 	PROP_STR(struct throttle_node, group, "throttle-group", NULL,
-		 "the group whose limits hold", .flags = PROP_REQUIRED),
+		 "the group whose limits hold", .flags = PROP_REQUIRED | PROP_RUNTIME),
 	PROP_JSON(struct throttle_node, file, "file",
 		  "the node below: a node-name, or an object with its options"),
 	PROP_END
@@ -54,14 +54,31 @@ static void node_submit(struct block_node *n, struct block_req *r)
 	block_submit(n->file.node, r);
 }
 
-static int node_open(struct block_node *n, struct err *e)
+/* @want: options of such a node. */
+static int check_group(const struct block_node *n, const struct block_node *want, struct err *e)
+{
+	const char *group = ((const struct throttle_node *)want)->group;
+
+	if (throttle_group_find(n->graph, group))
+		return 0;
+	return err_set(e, -ENOENT, "throttle-group=%.64s: there is no throttle group of that "
+		       "name; add -object throttle-group,id=%.64s,…", group, group);
+}
+
+static void change_group(struct block_node *n)
 {
 	struct throttle_node *t = (struct throttle_node *)n;
 
-	if (!throttle_group_find(n->graph, t->group))
-		return err_set(e, -ENOENT, "throttle-group=%.64s: there is no throttle group of "
-			       "that name; add -object throttle-group,id=%.64s,…", t->group,
-			       t->group);
+	throttle_join(&t->m, n->graph, t->group);
+}
+
+static int node_open(struct block_node *n, struct err *e)
+{
+	struct throttle_node *t = (struct throttle_node *)n;
+	int r = check_group(n, n, e);
+
+	if (r)
+		return r;
 	filter_opened(n);
 	t->m.go = admitted;
 	throttle_join(&t->m, n->graph, t->group);
@@ -80,4 +97,5 @@ const struct block_driver block_driver_throttle = {
 	.open = node_open, .close = node_close, .submit = node_submit,
 	.set_perm = filter_set_perm, .check_length = filter_check_length,
 	.set_length = filter_set_length,
+	.check_options = check_group, .options_changed = change_group,
 };

@@ -32,12 +32,14 @@ static const struct prop qcow2_props[] = {
 	PROP_SIZE(struct q2, l2_limit, "l2-cache-size", 65536, INT64_MAX, 32 * MIB,
 		  "memory for L2 tables at most; they are read when needed", .unit = "bytes"),
 	PROP_BOOL(struct q2, lazy_refcounts, "lazy-refcounts", false,
-		  "accepted; refcounts are always kept up to date, at no extra flush"),
+		  "accepted; refcounts are always kept up to date, at no extra flush",
+		  .flags = PROP_RUNTIME),
 	PROP_ONOFFAUTO(struct q2, pass_discard, "pass-discard-request", PROP_AUTO,
 		       "give the space of freed clusters back to the host; auto: with "
 		       "discard=unmap"),
 	PROP_ENUM(struct q2, overlap_check, "overlap-check", overlap_words, 2,
-		  "accepted; data is never written over metadata, whatever the image says"),
+		  "accepted; data is never written over metadata, whatever the image says",
+		  .flags = PROP_RUNTIME),
 	PROP_END
 };
 

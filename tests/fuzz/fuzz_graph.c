@@ -10,6 +10,7 @@
  *			waited for
  *	f ARGS, g ID	add and remove a fault
  *	n A B		snapshot: overlay B on node A
+ *	r JSON		blockdev-reopen of one node, or of an array of them
  *	p, q		the VM stops, goes on
  *	t		the loop turns
  * File names are kept inside a directory of our own.
@@ -24,6 +25,7 @@
 #include "block/fault.h"
 #include "block/graph.h"
 #include "block/image.h"
+#include "block/reopen.h"
 #include "block/retry.h"
 #include "block/snapshot.h"
 #include "block/throttle.h"
@@ -45,6 +47,7 @@ static struct loop *loop;
 static struct block_graph *g;
 static struct drive *disks[DISKS_MAX];
 static struct snapshot *snap;
+static struct reopen *again;
 static struct slot {
 	struct block_req r;
 	struct iovec iov;
@@ -273,6 +276,29 @@ static void snapshot(char *arg)
 	judge(snapshot_start(g, &p, 1, snapped, NULL, &snap, &e), &e);
 }
 
+static void reopened(void *arg, int ret, const struct err *e)
+{
+	judge(ret, e);
+	again = NULL;
+}
+
+static void reopen(const char *text)
+{
+	json_t *opt = json_loads(text, 0, NULL), *list, *o;
+	struct err e = ERR_INIT;
+	size_t i;
+
+	if (!opt || again) {
+		json_decref(opt);
+		return;
+	}
+	list = json_is_array(opt) ? opt : json_pack("[o]", opt);
+	json_array_foreach(list, i, o)
+		confine(o, 0);
+	judge(reopen_start(g, list, reopened, NULL, &again, &e), &e);
+	json_decref(list);
+}
+
 static void each_disk(void (*fn)(struct drive *d))
 {
 	for (int i = 0; i < DISKS_MAX && disks[i]; i++)
@@ -309,6 +335,9 @@ static void command(char *line)
 	case 'n':
 		snapshot(arg);
 		break;
+	case 'r':
+		reopen(arg);
+		break;
 	case 'p':
 		each_disk(drive_pause);
 		break;
@@ -342,6 +371,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (snap)
 		snapshot_abort(snap);
 	snap = NULL;
+	if (again)
+		reopen_abort(again);
+	again = NULL;
 	block_graph_destroy(g);
 	free(text);
 	return 0;

@@ -38,7 +38,8 @@ enum prop_auto { PROP_AUTO, PROP_ON, PROP_OFF };
 
 enum prop_flags {
 	PROP_REQUIRED = 1 << 0,		/* error when absent */
-	PROP_RUNTIME = 1 << 1,		/* qom-set may change it on a running VM */
+	PROP_RUNTIME = 1 << 1,		/* qom-set may change it on a running VM; of a
+					 * block node, blockdev-reopen */
 	PROP_EXPERIMENTAL = 1 << 2,	/* may change; said in help */
 	PROP_GUEST = 1 << 3,		/* the guest can see the value */
 	PROP_HIDDEN = 1 << 4,		/* accepted for compatibility, not listed */
