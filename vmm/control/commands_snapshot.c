@@ -133,10 +133,12 @@ static void over(struct group *g)
 	struct group **p = list_of(g->q);
 	struct err e = g->e;
 
-	for (struct member *m = g->m; g->result && m < g->m + g->n; m++) {
-		if (m->opened)
+	for (struct member *m = g->m; m < g->m + g->n; m++) {
+		if (g->result && m->opened)
 			block_node_del(g->vm->blocks, m->overlay, NULL);
-		if (m->made)
+		else if (m->opened)	/* no client's: it goes when nothing needs it */
+			block_node_find(g->vm->blocks, m->overlay)->implicit = true;
+		if (g->result && m->made)
 			unlink(m->file);
 	}
 	while (*p != g)
