@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "block/graph.h"
 #include "vmm/base/json.h"
@@ -135,4 +136,11 @@ int graph_backing_name(const struct block_node *n, char **out, struct err *e)
 	if (!*out)
 		*out = xstrdup(n->filename);
 	return 0;
+}
+
+struct block_node *block_chain_find(struct block_node *n, const char *filename)
+{
+	while (n && !(n->filename && strcmp(n->filename, filename) == 0))
+		n = n->backing.node;
+	return n;
 }

@@ -59,6 +59,7 @@ struct block_req;
 struct block_node;
 struct block_graph;
 struct drive;
+struct dirty_map;
 struct fault_point;	/* fault.c */
 struct fault_hold;
 
@@ -266,6 +267,8 @@ struct block_node {
 	 * NULL: none. */
 	const char *backing_file, *backing_format;
 	char *user;			/* "node 'x'", how it appears as a user */
+	/* "a commit job": no further user may come. NULL: any may. */
+	const char *reserved_by;
 	struct block_child *users;
 	/* A completed write is durable without a flush: no volatile cache. */
 	bool write_through;
@@ -308,6 +311,8 @@ struct block_node *block_node_find(struct block_graph *g, const char *name);
 /* The node on top of the disk that people call @name: a drive's id, a node-name,
  * or the id or path of the device that has it. NULL: none. Main loop. */
 struct block_node *block_disk_find(struct block_graph *g, const char *name);
+/* @n or the node of its chain whose file is called so, or NULL. */
+struct block_node *block_chain_find(struct block_node *n, const char *filename);
 void block_node_each(struct block_graph *g, void (*fn)(struct block_node *, void *), void *arg);
 
 /* Bytes that the file below @n takes on the host, -1: unknown. Does not wait for
@@ -470,6 +475,8 @@ struct drive {
 	/* drive_hold() */
 	_Atomic bool held;
 	struct block_susp_list waiting;	/* arrived since; lock */
+	/* What a job must copy again; set and reset while nothing is in the nodes. NULL: none */
+	_Atomic(struct dirty_map *) dirty;
 	/* The device lets go of the drive: for who works on it. Main loop. */
 	void (*on_close)(struct drive *d, void *arg);
 	void *on_close_arg;

@@ -5,6 +5,7 @@
  *          main loop. Suspension (werror=retry) is in retry.c.
  * Missing: nothing known.
  */
+#include "block/dirty.h"
 #include "block/graph.h"
 #include "block/retry.h"
 #include "block/throttle.h"
@@ -50,6 +51,7 @@ static unsigned int latency_bin(uint64_t ns)
 void drive_finish(struct drive *d, struct block_req *r, int ret)
 {
 	struct drive_stats *s = shard(d, r);
+	struct dirty_map *m;
 	uint64_t ns;
 
 	if (ret == 0) {
@@ -62,6 +64,9 @@ void drive_finish(struct drive *d, struct block_req *r, int ret)
 	} else {
 		count(&s->errors[r->op], 1);
 	}
+	m = atomic_load_explicit(&d->dirty, memory_order_acquire);
+	if (__builtin_expect(m != NULL, 0) && r->op != BLOCK_READ && r->op != BLOCK_FLUSH)
+		dirty_mark(m, r->offset, r->bytes);	/* whatever became of it */
 	atomic_fetch_sub(&s->inflight, 1);
 	if (__builtin_expect(atomic_load_explicit(&d->held, memory_order_relaxed), 0))
 		drive_poke(d);

@@ -160,7 +160,9 @@ static int drive_take(struct drive *d, const char *owner, uint32_t flags, struct
 	if ((flags & DRIVE_OPEN_WRITE) && d->read_only)
 		return err_set(e, -EROFS, "%s is read-only; the device would write to it",
 			       d->node->filename ? d->node->filename : d->node->name);
-	r = drive_check_size(d->node, e);
+	r = block_check_reserved(d->node, e);	/* a named drive keeps its edge */
+	if (r == 0)
+		r = drive_check_size(d->node, e);
 	if (r == 0)
 		r = take_perms(d, flags, e);
 	if (r)
@@ -232,4 +234,14 @@ void drive_close(struct drive *d)
 	d->root.user = d->user;
 	/* Less than before: cannot be refused. */
 	block_reattach(&d->root, 0, BLOCK_PERM_ALL, NULL);
+}
+
+int drive_move(struct drive *d, struct block_node *to, struct err *e)
+{
+	int r;
+
+	block_detach(&d->root);
+	r = block_attach(&d->root, to, d->user, 0, BLOCK_PERM_ALL, e);
+	d->node = to;
+	return r;
 }

@@ -77,11 +77,21 @@ static void unlink_edge(struct block_child *c)
 	c->node = NULL;
 }
 
+int block_check_reserved(const struct block_node *n, struct err *e)
+{
+	if (!n->reserved_by)
+		return 0;
+	return err_set(e, -EBUSY, "node '%s' is being worked on by %s; wait for its end, or cancel "
+		       "it", n->name, n->reserved_by);
+}
+
 int block_attach(struct block_child *c, struct block_node *n, const char *user,
 		 uint32_t perm, uint32_t shared, struct err *e)
 {
-	int r;
+	int r = block_check_reserved(n, e);
 
+	if (r)
+		return r;
 	*c = (struct block_child){ .node = n, .user = user, .shared = BLOCK_PERM_ALL,
 				   .next = n->users };
 	n->users = c;

@@ -32,6 +32,8 @@ int graph_node_create(struct block_graph *g, const json_t *args, bool implicit,
 void graph_node_destroy(struct block_node *n);
 /* Edges, or who writes, changed: a new generation. */
 void graph_changed(struct block_graph *g);
+/* May @n get another user? */
+int block_check_reserved(const struct block_node *n, struct err *e);
 /* Follow the backing file names that images give, from @n down (backing.c). */
 int graph_open_backing(struct block_node *n, struct err *e);
 /* A name for a node or drive: taken, badly formed, or 0. */
@@ -64,6 +66,8 @@ int graph_backing_name(const struct block_node *n, char **out, struct err *e);
 int drive_create(struct block_graph *g, const char *id, struct block_node *n,
 		 struct drive **out, struct err *e);
 void drive_destroy(struct drive *d);
+/* Put the drive, which is held and has no permissions now, on @to. */
+int drive_move(struct drive *d, struct block_node *to, struct err *e);
 /* Is the node as long as a disk can be? */
 int drive_check_size(const struct block_node *n, struct err *e);
 

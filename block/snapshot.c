@@ -123,17 +123,6 @@ static int check_twice(const struct snapshot *s, int i, struct err *e)
 
 /* ---- the switch ---- */
 
-/* Move the drive's edge from its node to @to, without permissions. */
-static int move_root(struct drive *d, struct block_node *to, struct err *e)
-{
-	int r;
-
-	block_detach(&d->root);
-	r = block_attach(&d->root, to, d->user, 0, BLOCK_PERM_ALL, e);
-	d->node = to;
-	return r;
-}
-
 /* Back to the old node. The permissions were ours a moment ago; should another
  * process have taken the file's locks since, the disk works on without them. */
 static void switch_back(struct disk *k)
@@ -142,7 +131,7 @@ static void switch_back(struct disk *k)
 
 	block_reattach(&k->d->root, 0, BLOCK_PERM_ALL, NULL);
 	if (k->d->node != k->node)
-		move_root(k->d, k->node, NULL);
+		drive_move(k->d, k->node, NULL);
 	block_detach(&k->overlay->backing);
 	if (block_reattach(&k->d->root, k->perm, k->shared, &e) < 0)
 		log_err("disk '%s' cannot lock its file again: %s", k->d->user, e.text);
@@ -164,7 +153,7 @@ static int switch_one(struct disk *k, struct err *e)
 		r = block_attach(&k->overlay->backing, k->node, k->overlay->user, 0,
 				 BLOCK_PERM_ALL, e);
 	if (r == 0)
-		r = move_root(d, k->overlay, e);
+		r = drive_move(d, k->overlay, e);
 	if (r == 0)
 		r = block_reattach(&d->root, k->perm, k->shared, e);
 	trace(block_snapshot, "%s on %s: %d", k->overlay->name, k->node->name, r);

@@ -314,8 +314,11 @@ static int prepare(struct q2 *q, struct err *e)
 
 int q2_activate(struct q2 *q, struct err *e)
 {
-	int r = prepare(q, e);
+	int r;
 
+	/* It was opened read-only, and block_reopen() made it writable. */
+	q2_map_make_room(q);
+	r = prepare(q, e);
 	if (r == 0) {
 		/* What was read so far was not checked against the tables. */
 		pthread_mutex_lock(&q->meta);

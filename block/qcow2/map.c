@@ -36,9 +36,9 @@ void q2_release(void *p, uint64_t bytes)
 		munmap(p, MAX(bytes, (uint64_t)PAGE));
 }
 
-static uint64_t dirty_bytes(const struct q2 *q)
+static uint64_t dirty_bytes(const struct q2 *q, uint32_t tables)
 {
-	return (q->table_room * (q->cs / BLOCK_SECTOR) + 7) / 8;
+	return (tables * (q->cs / BLOCK_SECTOR) + 7) / 8;
 }
 
 /* So many L2 tables get addresses: a disk that is written may grow while requests
@@ -65,7 +65,7 @@ static bool map_reserve(struct q2 *q, uint32_t tables)
 	q->l1_cap = MAX(q->h.l1_size, q->table_room);
 	q->map = q2_reserve(q->map_bytes);
 	q->l2 = q2_reserve(q->table_room * sizeof(*q->l2));
-	q->l2_dirty = q2_reserve(dirty_bytes(q));
+	q->l2_dirty = q2_reserve(dirty_bytes(q, q->table_room));
 	q->l1 = q2_reserve(q->l1_cap * 8ull);
 	q->l1_dirty = q2_reserve(q->l1_cap / 64 / 8 + 1);
 	q->l2_dirty_head = TAB_END;
@@ -83,11 +83,54 @@ int q2_map_init(struct q2 *q, struct err *e)
 	return err_sys(e, -ENOMEM, "no address space for the map of the image");
 }
 
+/* Larger or smaller, at another place; what is in it stays. */
+static bool resize(void *pointer, uint64_t old, uint64_t new)
+{
+	void **p = pointer, *moved;
+
+	if (!*p)
+		return true;
+	moved = mremap(*p, MAX(old, (uint64_t)PAGE), MAX(new, (uint64_t)PAGE), MREMAP_MAYMOVE);
+	if (moved == MAP_FAILED)
+		return false;
+	*p = moved;
+	return true;
+}
+
+void q2_map_make_room(struct q2 *q)
+{
+	uint32_t old = q->table_room, cap = q->l1_cap, room = growth_room(q);
+	struct { void *p; uint64_t old, new; } part[] = {
+		{ &q->map, old * q->cs, room * q->cs },
+		{ &q->l2, old * sizeof(*q->l2), room * sizeof(*q->l2) },
+		{ &q->l2_dirty, dirty_bytes(q, old), dirty_bytes(q, room) },
+		{ &q->l1, cap * 8ull, MAX(cap, room) * 8ull },
+		{ &q->l1_dirty, cap / 64 / 8 + 1, MAX(cap, room) / 64 / 8 + 1 },
+		{ &q->below, q->below_words * 8, MAX(q->below_words, (uint64_t)room <<
+						     q->l2_bits) * 8 },
+	};
+	size_t n = 0;
+
+	if (room <= old)
+		return;
+	while (n < ARRAY_LEN(part) && resize(part[n].p, part[n].old, part[n].new))
+		n++;
+	if (n < ARRAY_LEN(part)) {	/* smaller is always possible */
+		while (n-- > 0)
+			resize(part[n].p, part[n].new, part[n].old);
+		return;
+	}
+	q->table_room = room;
+	q->map_bytes = room * q->cs;
+	q->l1_cap = MAX(cap, room);
+	q->below_words = part[5].new / 8;
+}
+
 void q2_map_fini(struct q2 *q)
 {
 	q2_release(q->map, q->map_bytes);
 	q2_release(q->l2, q->table_room * sizeof(*q->l2));
-	q2_release(q->l2_dirty, dirty_bytes(q));
+	q2_release(q->l2_dirty, dirty_bytes(q, q->table_room));
 	q2_release(q->l1, q->l1_cap * 8ull);
 	q2_release(q->l1_dirty, q->l1_cap / 64 / 8 + 1);
 	q->map = q->l1 = NULL;

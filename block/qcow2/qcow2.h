@@ -424,6 +424,8 @@ int q2_header_write(struct q2 *q, struct loop *l);
 /* map.c */
 int q2_map_init(struct q2 *q, struct err *e);
 void q2_map_fini(struct q2 *q);
+/* The image is written from now on: addresses to grow into. Nothing is in the node. */
+void q2_map_make_room(struct q2 *q);
 struct q2_extent q2_lookup(struct q2 *q, uint64_t pos, uint64_t len);
 /* Read table op->need, then op->resume(op) on its loop. Takes op->buf. */
 void q2_load(struct q2_op *op);

@@ -28,10 +28,15 @@ extern const struct qmp_table qmp_table_job;
 /* Work ahead of its time that need not be waited for. */
 #define SLICE_NS	(100 * NS_PER_MS)
 
-enum job_status { CREATED, RUNNING, PAUSED, WAITING, PENDING, ABORTING, CONCLUDED, GONE };
+#define READY_NS	(100 * NS_PER_MS)
+
+enum job_status {
+	CREATED, RUNNING, PAUSED, READY, STANDBY, WAITING, PENDING, ABORTING, CONCLUDED, GONE
+};
 
 static const char *const status_words[] = {
 	[CREATED] = "created", [RUNNING] = "running", [PAUSED] = "paused",
+	[READY] = "ready", [STANDBY] = "standby",
 	[WAITING] = "waiting", [PENDING] = "pending", [ABORTING] = "aborting",
 	[CONCLUDED] = "concluded", [GONE] = "null", NULL
 };
@@ -51,10 +56,12 @@ struct job {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool paused, cancelled;
+	enum job_wish wish;
 	uint64_t speed;			/* bytes per second; 0: no limit */
 	uint64_t free_ns;		/* thread: when the next piece may begin */
+	bool told_ready;		/* thread */
 	pthread_t thread;
-	struct loop_work work;
+	struct loop_work work, ready_work;
 	struct job *next;
 };
 
@@ -116,6 +123,37 @@ int job_pace(struct job *j, uint64_t bytes, uint64_t done, uint64_t all)
 	return r;
 }
 
+int job_ready(struct job *j, uint64_t done, uint64_t all)
+{
+	uint64_t end = clock_ns() + READY_NS;
+	int r;
+
+	job_progress(j, done, all);
+	if (!j->told_ready)
+		loop_post(qmp_vm(j->q)->main, &j->ready_work);
+	j->told_ready = true;
+	pthread_mutex_lock(&j->lock);
+	while (!j->cancelled && (j->paused || (!j->wish && clock_ns() < end))) {
+		if (j->paused)
+			pthread_cond_wait(&j->changed, &j->lock);
+		else
+			wait_until(j, end);
+	}
+	r = j->cancelled ? -ECANCELED : (int)j->wish;
+	pthread_mutex_unlock(&j->lock);
+	return r;
+}
+
+bool job_is_cancelled(struct job *j)
+{
+	bool yes;
+
+	pthread_mutex_lock(&j->lock);
+	yes = j->cancelled;
+	pthread_mutex_unlock(&j->lock);
+	return yes;
+}
+
 static void *job_thread(void *arg)
 {
 	struct job *j = arg;
@@ -168,6 +206,14 @@ static void dismiss(struct job *j)
 	free_job(j);
 }
 
+static void became_ready(struct loop_work *w)
+{
+	struct job *j = container_of(w, struct job, ready_work);
+
+	set_status(j, j->status == PAUSED ? STANDBY : READY);
+	vm_event(qmp_vm(j->q), "BLOCK_JOB_READY", block_data(j));
+}
+
 /* Clients follow the whole path, also where nothing happens on it. */
 static void conclude(struct job *j)
 {
@@ -202,8 +248,8 @@ static void finished(struct loop_work *w)
 
 	pthread_join(j->thread, NULL);
 	j->threading = false;
-	if (j->result == 0 && j->ops->complete)
-		j->ops->complete(j, j->arg);
+	if (j->ops->complete)
+		j->ops->complete(j, j->arg, j->result, &j->e);
 	else
 		conclude(j);
 }
@@ -238,6 +284,7 @@ static struct job *job_new(struct qmp *q, const char *id, const struct job_ops *
 	j->arg = arg;
 	j->e = (struct err)ERR_INIT;
 	j->work.cb = finished;
+	j->ready_work.cb = became_ready;
 	atomic_init(&j->all, 1);
 	pthread_mutex_init(&j->lock, NULL);
 	pthread_condattr_init(&monotonic);
@@ -306,6 +353,7 @@ static int query_jobs(struct qmp *q, void *args, json_t **ret, struct err *e)
 struct job_args {
 	char *id;
 	uint64_t speed;
+	bool force;
 };
 
 static const struct prop job_args[] = {
@@ -344,7 +392,17 @@ static int cmd_dismiss(struct qmp *q, void *args, json_t **ret, struct err *e)
 /* Work that has begun to end takes no more wishes. */
 static bool is_at_work(const struct job *j)
 {
-	return j->ops->block && j->threading && (j->status == RUNNING || j->status == PAUSED);
+	return j->ops->block && j->threading && j->status >= RUNNING && j->status <= STANDBY;
+}
+
+static bool is_paused(const struct job *j)
+{
+	return j->status == PAUSED || j->status == STANDBY;
+}
+
+static bool is_ready(const struct job *j)
+{
+	return j->status == READY || j->status == STANDBY;
 }
 
 static int cancel(struct job *j, struct err *e)
@@ -358,15 +416,29 @@ static int cancel(struct job *j, struct err *e)
 	return 0;
 }
 
+static int wish(struct job *j, enum job_wish what, const char *verb, struct err *e)
+{
+	if (!is_at_work(j) || j->status != READY)
+		return refuse(j, verb, e);
+	pthread_mutex_lock(&j->lock);
+	j->wish = what;
+	pthread_cond_signal(&j->changed);
+	pthread_mutex_unlock(&j->lock);
+	return 0;
+}
+
 static int set_paused(struct job *j, bool on, struct err *e)
 {
-	if (!is_at_work(j) || (j->status == PAUSED) == on)
+	if (!is_at_work(j) || is_paused(j) == on)
 		return refuse(j, on ? "pause" : "resume", e);
 	pthread_mutex_lock(&j->lock);
 	j->paused = on;
 	pthread_cond_signal(&j->changed);
 	pthread_mutex_unlock(&j->lock);
-	set_status(j, on ? PAUSED : RUNNING);
+	if (is_ready(j))
+		set_status(j, on ? STANDBY : READY);
+	else
+		set_status(j, on ? PAUSED : RUNNING);
 	return 0;
 }
 
@@ -391,11 +463,25 @@ static int cmd_resume(struct qmp *q, void *args, json_t **ret, struct err *e)
 	return j ? set_paused(j, false, e) : -ENOENT;
 }
 
+static int cmd_complete(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	struct job *j = find_or_say(q, args, e);
+
+	return j ? wish(j, JOB_COMPLETE, "complete", e) : -ENOENT;
+}
+
 /* ---- of block jobs alone ---- */
 
 /* The older commands call the job a device. */
 static const struct prop block_args[] = {
 	PROP_STR(struct job_args, id, "device", NULL, "the job", .flags = PROP_REQUIRED),
+	PROP_END
+};
+
+static const struct prop cancel_args[] = {
+	PROP_STR(struct job_args, id, "device", NULL, "the job", .flags = PROP_REQUIRED),
+	PROP_BOOL(struct job_args, force, "force", false,
+		  "also a job that is ready ends as cancelled"),
 	PROP_END
 };
 
@@ -422,6 +508,18 @@ static int cmd_set_speed(struct qmp *q, void *args, json_t **ret, struct err *e)
 	return 0;
 }
 
+/* Not by force a job that is ready ends well, and leaves all as it was. */
+static int cmd_block_cancel(struct qmp *q, void *args, json_t **ret, struct err *e)
+{
+	struct job *j = find_or_say(q, args, e);
+
+	if (!j)
+		return -ENOENT;
+	if (!((struct job_args *)args)->force && j->status == READY)
+		return wish(j, JOB_STOP, "cancel", e);
+	return cancel(j, e);
+}
+
 static int query_block_jobs(struct qmp *q, void *args, json_t **ret, struct err *e)
 {
 	json_t *o;
@@ -432,8 +530,8 @@ static int query_block_jobs(struct qmp *q, void *args, json_t **ret, struct err 
 			continue;
 		o = block_data(j);
 		json_object_update_new(o, json_pack("{s:b,s:b,s:s,s:b,s:s,s:b,s:b}", "busy",
-			j->status == RUNNING, "paused", j->status == PAUSED, "io-status", "ok",
-			"ready", 0, "status", status_words[j->status], "auto-finalize", 1,
+			j->status == RUNNING, "paused", is_paused(j), "io-status", "ok",
+			"ready", is_ready(j), "status", status_words[j->status], "auto-finalize", 1,
 			"auto-dismiss", j->auto_dismiss));
 		json_array_insert_new(*ret, 0, o);
 	}
@@ -450,6 +548,7 @@ static void fini(struct qmp *q)
 			cancel(j, NULL);
 			pthread_join(j->thread, NULL);
 			loop_work_cancel(qmp_vm(q)->main, &j->work);
+			loop_work_cancel(qmp_vm(q)->main, &j->ready_work);
 		}
 		if (j->status != CONCLUDED)
 			j->ops->end(j->arg);
@@ -469,10 +568,14 @@ static const struct qmp_cmd cmds[] = {
 	  .run = cmd_cancel },
 	{ .name = "job-pause", .help = "let a job wait", JOB_ARGS, .run = cmd_pause },
 	{ .name = "job-resume", .help = "let a paused job go on", JOB_ARGS, .run = cmd_resume },
+	{ .name = "job-complete", .help = "let a job that is ready come to its end", JOB_ARGS,
+	  .run = cmd_complete },
 	{ .name = "query-block-jobs", .help = "jobs on disks", .run = query_block_jobs,
 	  .ret = "[BlockJobInfo]" },
-	{ .name = "block-job-cancel", .help = "as job-cancel", BLOCK_ARGS,
-	  .run = cmd_cancel },
+	{ .name = "block-job-cancel", .help = "end a job; one that is ready ends well",
+	  .args = cancel_args, .args_size = sizeof(struct job_args), .run = cmd_block_cancel },
+	{ .name = "block-job-complete", .help = "as job-complete", BLOCK_ARGS,
+	  .run = cmd_complete },
 	{ .name = "block-job-pause", .help = "as job-pause", BLOCK_ARGS, .run = cmd_pause },
 	{ .name = "block-job-resume", .help = "as job-resume", BLOCK_ARGS,
 	  .run = cmd_resume },
@@ -485,10 +588,11 @@ static const struct qmp_event events[] = {
 	{ "JOB_STATUS_CHANGE", "q_obj_JOB_STATUS_CHANGE-arg", "a job went on" },
 	{ "BLOCK_JOB_COMPLETED", "q_obj_BLOCK_JOB_COMPLETED-arg", "a block job ended" },
 	{ "BLOCK_JOB_CANCELLED", "q_obj_BLOCK_JOB_CANCELLED-arg", "a block job was cancelled" },
+	{ "BLOCK_JOB_READY", "q_obj_BLOCK_JOB_READY-arg", "a block job waits for job-complete" },
 	{ 0 }
 };
 
-static const char *const type_words[] = { "create", "stream", NULL };
+static const char *const type_words[] = { "create", "stream", "commit", NULL };
 static const struct qmp_member change_data[] = {
 	{ "id", "str" }, { "status", "JobStatus" }, { 0 }
 };
@@ -519,6 +623,7 @@ static const struct qmp_type types[] = {
 	{ .name = "q_obj_JOB_STATUS_CHANGE-arg", .members = change_data },
 	{ .name = "q_obj_BLOCK_JOB_COMPLETED-arg", .members = block_completed },
 	{ .name = "q_obj_BLOCK_JOB_CANCELLED-arg", .members = block_cancelled },
+	{ .name = "q_obj_BLOCK_JOB_READY-arg", .members = block_cancelled },
 	{ .name = "BlockJobInfo", .members = block_info },
 	{ 0 }
 };

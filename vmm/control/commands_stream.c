@@ -72,12 +72,15 @@ static void switched(void *arg, int ret, const struct err *e)
 	job_completed(w->j, ret, e);
 }
 
-static void complete(struct job *j, void *arg)
+static void complete(struct job *j, void *arg, int ret, const struct err *e)
 {
 	struct work *w = arg;
 
 	w->j = j;
-	stream_switch(w->s, switched, w);
+	if (ret)
+		switched(w, ret, e);
+	else
+		stream_switch(w->s, switched, w);
 }
 
 static void end(void *arg)
@@ -98,12 +101,11 @@ static int find_base(struct block_graph *g, const char *top, const char *path, c
 {
 	const struct block_node *n = block_disk_find(g, top);
 
-	for (n = n ? n->backing.node : NULL; n; n = n->backing.node)
-		if (n->filename && strcmp(n->filename, path) == 0) {
-			*name = n->name;
-			return 0;
-		}
-	return err_set(e, -ENOENT, "base '%.200s' is no backing file of '%.64s'", path, top);
+	n = n ? block_chain_find(n->backing.node, path) : NULL;
+	if (!n)
+		return err_set(e, -ENOENT, "base '%.200s' is no backing file of '%.64s'", path, top);
+	*name = n->name;
+	return 0;
 }
 
 static int cmd_stream(struct qmp *q, void *args, json_t **ret, struct err *e)

@@ -23,9 +23,9 @@ struct job_ops {
 	int (*run)(struct job *j, void *arg, struct err *e);
 	/* On the main loop, once, when all is over; releases @arg. */
 	void (*end)(void *arg);
-	/* On the main loop after run() succeeded; job_completed() follows, now or
-	 * later, unless end() comes first. NULL: nothing to do. */
-	void (*complete)(struct job *j, void *arg);
+	/* On the main loop after run() ended with @ret, and @e; job_completed() follows,
+	 * now or later, unless end() comes first. NULL: nothing to do. */
+	void (*complete)(struct job *j, void *arg, int ret, const struct err *e);
 	/* Work that calls job_pace(): it can be paused, slowed and cancelled, and
 	 * has the events of block jobs. */
 	bool block;
@@ -53,6 +53,15 @@ void job_progress(struct job *j, uint64_t done, uint64_t all);
 /* The same after @bytes of work: waits while the job is paused or too fast.
  * -ECANCELED: end now. */
 int job_pace(struct job *j, uint64_t bytes, uint64_t done, uint64_t all);
+/* What a client wants of a job that is ready. */
+enum job_wish { JOB_GO_ON, JOB_COMPLETE, JOB_STOP };
+
+/* On the job's thread: all is done but for what comes anew. The first time the client
+ * hears of it; then a tenth of a second passes, or the job is paused, or there is a wish.
+ * An enum job_wish; JOB_STOP: end well, but leave all as it was. -ECANCELED: end now. */
+int job_ready(struct job *j, uint64_t done, uint64_t all);
+/* On the job's thread. */
+bool job_is_cancelled(struct job *j);
 /* Make the folder entry of the file at @path durable. Waits; any thread. */
 int job_sync_folder(const char *path);
 

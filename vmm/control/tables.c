@@ -12,6 +12,7 @@
 	X(qmp_table_create)	\
 	X(qmp_table_snapshot)	\
 	X(qmp_table_stream)	\
+	X(qmp_table_commit)	\
 	X(qmp_table_job)	\
 	X(qmp_table_control)	\
 	X(qmp_table_vm)		\

@@ -1,0 +1,190 @@
+/*
+ * tests/dev/test_qmp_commit.c - QMP's block-commit on a disk in use: layers below
+ * it, the disk's own, and what a client can ask of the job meanwhile.
+ */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "block/block.h"
+#include "tests/dev/lib_qmp.h"
+#include "tests/dev/lib_virtio.h"
+#include "vmm/base/json.h"
+#include "vmm/base/util.h"
+
+static struct rig *rig;
+static struct qmp_test t;
+static struct drive *d;		/* as a device has it */
+static char dir[32];
+
+static void sh(const char *command)
+{
+	char text[1024];
+
+	snprintf(text, sizeof(text), "cd %s && %s", dir, command);
+	cr_assert_eq(system(text), 0, "%s", text);
+}
+
+/* base.raw <- one <- two <- three, which is the disk's; 1 MiB each. */
+static void setup(void)
+{
+	struct err e = ERR_INIT;
+
+	snprintf(dir, sizeof(dir), "/var/tmp/roost-commit-XXXXXX");
+	cr_assert_not_null(mkdtemp(dir));
+	sh("qemu-img create -q -f raw base.raw 1M && "
+	   "qemu-img create -q -f qcow2 -b base.raw -F raw one && "
+	   "qemu-img create -q -f qcow2 -b one -F qcow2 two && "
+	   "qemu-img create -q -f qcow2 -b two -F qcow2 three && "
+	   "qemu-io -f qcow2 -c 'write -P 1 0 100k' one >log && "
+	   "qemu-io -f qcow2 -c 'write -P 2 64k 100k' two >log && "
+	   "qemu-io -f qcow2 -c 'write -P 3 512k 128k' three >log && "
+	   "qemu-img convert -O raw three want.raw");
+	rig = vdrv_rig(NULL);
+	tq_start(&t, rig->vm);
+	tq_ok(&t, "blockdev-add", "{'driver': 'qcow2', 'node-name': 'disk', 'file': {'driver': "
+	      "'file', 'filename': '%s/three'}}", dir);
+	cr_assert_eq(drive_open(rig->vm->blocks, "disk", "disk0", DRIVE_OPEN_WRITE, &d, &e), 0,
+		     "%s", e.text);
+}
+
+static void teardown(void)
+{
+	tq_stop(&t);
+	drive_close(d);
+	rig_destroy(rig);
+	sh("rm * && cd / && rmdir $OLDPWD");
+}
+
+TestSuite(qmp_commit, .init = setup, .fini = teardown, .timeout = 60);
+
+static const char *file_of_disk(void)
+{
+	json_t *list = tq_ask(&t, "query-block", "[BlockInfo]", "{}");
+	static char name[128];
+	const char *file = json_str(json_object_get(json_array_get(list, 0), "inserted"), "file",
+				    "?");
+
+	snprintf(name, sizeof(name), "%s", strrchr(file, '/') ? strrchr(file, '/') + 1 : file);
+	json_decref(list);
+	return name;
+}
+
+Test(qmp_commit, test_active_layer)
+{
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk'}");
+	tq_await(&t, "ready");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_READY c0 no error");
+	cr_expect_str_eq(tq_job_status(&t), "ready");
+	tq_fails(&t, "worked on by a commit job", "block_resize",
+		 "{'node-name': 'disk', 'size': 2097152}");
+	tq_ok(&t, "job-complete", "{'id': 'c0'}");
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.jobs, "created running ready waiting pending concluded null ");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED c0 no error");
+	cr_expect_str_eq(file_of_disk(), "base.raw");
+	tq_ok(&t, "blockdev-del", "{'node-name': 'disk'}");
+	sh("qemu-img compare -q -U -f raw -F raw want.raw base.raw");
+}
+
+Test(qmp_commit, test_layers_named_by_their_files)
+{
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk0', 'top': '%s/two', 'base': "
+	      "'%s/one', 'auto-dismiss': false, 'filter-node-name': 'f', 'on-error': 'report'}",
+	      dir, dir);
+	tq_await(&t, "concluded");
+	cr_expect_str_eq(t.jobs, "created running waiting pending concluded ");
+	tq_ok(&t, "job-dismiss", "{'id': 'c0'}");
+	cr_expect_str_eq(file_of_disk(), "three");
+	sh("rm two && qemu-img info -U three | grep -q 'backing file: .*/one' && "
+	   "qemu-img compare -q -U -f raw -F qcow2 want.raw three && "
+	   "qemu-img check -q -U one && qemu-img check -q -U three");
+}
+
+Test(qmp_commit, test_name_for_the_base)
+{
+	tq_ok(&t, "block-commit", "{'device': 'disk', 'top': '%s/two', 'backing-file': "
+	      "'./base.raw'}", dir);
+	tq_await(&t, "null");
+	sh("qemu-img info -U three | grep -q '^backing file: ./base.raw'");
+	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
+}
+
+Test(qmp_commit, test_steered_and_cancelled)
+{
+	/* The first piece is taken at once: the next would come in a day. */
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'speed': 1}");
+	tq_fails(&t, "in state 'running' cannot accept command verb 'complete'", "job-complete",
+		 "{'id': 'c0'}");
+	tq_fails(&t, "a snapshot or job of", "block-commit", "{'job-id': 'c1', 'device': 'disk'}");
+	tq_fails(&t, "in use", "blockdev-del", "{'node-name': 'disk'}");
+	tq_ok(&t, "job-pause", "{'id': 'c0'}");
+	tq_ok(&t, "block-job-set-speed", "{'device': 'c0', 'speed': 0}");
+	tq_ok(&t, "job-resume", "{'id': 'c0'}");
+	tq_await(&t, "ready");
+	tq_ok(&t, "job-pause", "{'id': 'c0'}");
+	cr_expect_str_eq(tq_job_status(&t), "standby");
+	tq_fails(&t, "in state 'standby' cannot accept", "job-complete", "{'id': 'c0'}");
+	tq_ok(&t, "job-resume", "{'id': 'c0'}");
+	cr_expect_str_eq(tq_job_status(&t), "ready");
+	tq_ok(&t, "block-job-cancel", "{'device': 'c0', 'force': true}");
+	tq_await(&t, "null");
+	cr_expect(strstr(t.jobs, "ready standby ready aborting concluded null"), "%s", t.jobs);
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_CANCELLED c0 no error");
+	cr_expect_str_eq(file_of_disk(), "three");
+	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
+}
+
+Test(qmp_commit, test_cancel_of_a_ready_one_ends_well)
+{
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk'}");
+	tq_await(&t, "ready");
+	tq_ok(&t, "block-job-cancel", "{'device': 'c0'}");
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED c0 no error");
+	cr_expect_str_eq(file_of_disk(), "three");
+}
+
+Test(qmp_commit, test_device_that_is_unplugged_ends_it)
+{
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'auto-dismiss': false}");
+	tq_await(&t, "ready");
+	drive_close(d);
+	d = NULL;
+	tq_await(&t, "concluded");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED c0 the device of node 'disk' was removed");
+	tq_ok(&t, "blockdev-del", "{'node-name': 'disk'}");
+}
+
+Test(qmp_commit, test_what_cannot_be_is_refused)
+{
+	tq_fails(&t, "Cannot find device='none'", "block-commit", "{'device': 'none'}");
+	tq_fails(&t, "mutually exclusive", "block-commit",
+		 "{'device': 'disk', 'top': 'x', 'top-node': 'y'}");
+	tq_fails(&t, "top '/x' is no file of the chain", "block-commit",
+		 "{'device': 'disk', 'top': '/x'}");
+	tq_fails(&t, "base 'x' is not in the chain", "block-commit",
+		 "{'device': 'disk', 'base-node': 'x'}");
+	tq_fails(&t, "no image stands on it", "block-commit",
+		 "{'device': 'disk', 'backing-file': 'x'}");
+	tq_fails(&t, "on-error=stop", "block-commit", "{'device': 'disk', 'on-error': 'stop'}");
+	tq_fails(&t, "auto-finalize=false", "block-commit",
+		 "{'device': 'disk', 'auto-finalize': false}");
+	tq_fails(&t, "Job not found: 'none'", "job-complete", "{'id': 'none'}");
+	tq_fails(&t, "Job not found: 'none'", "block-job-complete", "{'device': 'none'}");
+	tq_fails(&t, "Invalid job ID '0'", "block-commit", "{'device': 'disk', 'job-id': '0'}");
+	/* Nothing is left of that. */
+	tq_ok(&t, "block-commit", "{'device': 'disk', 'job-id': 'c0'}");
+	tq_await(&t, "ready");
+}
+
+Test(qmp_commit, test_quit_in_the_midst_is_survived)
+{
+	tq_ok(&t, "block-commit", "{'device': 'disk', 'speed': 1}");
+}
+
+Test(qmp_commit, test_quit_of_a_ready_one_is_survived)
+{
+	tq_ok(&t, "block-commit", "{'device': 'disk'}");
+	tq_await(&t, "ready");
+}
