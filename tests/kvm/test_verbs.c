@@ -474,6 +474,69 @@ Test(verbs, test_snapshot_create_and_list)
 	cr_expect(says("3\n"), "%s", out);
 }
 
+/* a.raw <- a.monday.qcow2 <- a.tuesday.qcow2, each with something, and the disk. */
+static void start_on_snapshots(void)
+{
+	cr_assert_eq(sh("cd $T && truncate -s 1M a.raw && "
+			"qemu-img create -q -f qcow2 -b a.raw -F raw a.monday.qcow2 && "
+			"qemu-img create -q -f qcow2 -b a.monday.qcow2 -F qcow2 a.tuesday.qcow2 && "
+			"qemu-io -f raw -c 'write -P 1 0 100k' a.raw >log && "
+			"qemu-io -f qcow2 -c 'write -P 2 64k 100k' a.monday.qcow2 >log && "
+			"qemu-io -f qcow2 -c 'write -P 3 128k 100k' a.tuesday.qcow2 >log && "
+			"for i in monday tuesday; do qemu-img convert -O raw a.$i.qcow2 $i.raw; done && "
+			"cp a.raw base.raw"), 0, "%s", out);
+	start("web", "-drive file=$T/a.tuesday.qcow2,format=qcow2,if=none,id=d0 "
+	      "-device virtio-blk-pci,drive=d0,id=disk0");
+}
+
+Test(verbs, test_snapshots_are_deleted)
+{
+	start_on_snapshots();
+	cr_expect_eq(sh("$R snapshot delete web sunday"), 1, "%s", out);
+	cr_expect(says("web has no snapshot 'sunday'; roost snapshot list web lists them"), "%s", out);
+	cr_expect_eq(sh("$R snapshot delete web monday --disk nosuch"), 1, "%s", out);
+	cr_expect(says("no snapshot 'monday' on that disk"), "%s", out);
+	cr_expect_eq(sh("$R snapshot delete web"), 2, "%s", out);
+	/* Another VM reads the base: all stays as it is. */
+	start("other", "-drive file=$T/a.raw,format=raw,if=none,id=d0,readonly=on "
+	      "-device virtio-blk-pci,drive=d0");
+	cr_expect_eq(sh("$R snapshot delete web monday"), 1, "%s", out);
+	cr_expect(says("a.raw is in use by another process"), "%s", out);
+	cr_expect_eq(sh("$R kill other && $R snapshot delete web monday"), 0, "%s", out);
+	cr_expect(says("/a.monday.qcow2: removed, what it had is in ") &&
+		  says("web: snapshot monday deleted\n"), "%s", out);
+	cr_expect_eq(sh("test ! -e $T/a.monday.qcow2 && cmp $T/a.raw $T/monday.raw && "
+			"qemu-img compare -U -f raw -F qcow2 $T/tuesday.raw $T/a.tuesday.qcow2"), 0,
+		     "%s", out);
+	cr_expect_eq(sh("$R snapshot create web now && $R snapshot delete web tuesday --disk d0 && "
+			"$R snapshot delete web now"), 0, "%s", out);
+	cr_expect_eq(sh("$R snapshot list web; ls $T/*.qcow2"), 2, "none is left: %s", out);
+	cr_expect_eq(sh("$R disks web | grep -q /a.raw && $R kill web && "
+			"cmp $T/a.raw $T/tuesday.raw"), 0, "%s", out);
+}
+
+Test(verbs, test_disk_goes_back_to_a_snapshot)
+{
+	start_on_snapshots();
+	cr_expect_eq(sh("$R snapshot revert web sunday"), 1, "%s", out);
+	cr_expect_eq(sh("$R snapshot create web now && $R snapshot revert web tuesday"), 0, "%s", out);
+	cr_expect(says("as it was at tuesday, and goes on in ") &&
+		  says("web: reverted to snapshot tuesday, and reset\n"), "%s", out);
+	cr_expect_eq(sh("f=$(ls $T/a.tuesday-*.qcow2) && $R disks web | grep -q $f && "
+			"qemu-img compare -U -f raw -F qcow2 $T/monday.raw $f"), 0, "%s", out);
+	cr_expect_eq(sh("qemu-img compare -f raw -F qcow2 $T/tuesday.raw $T/a.now.qcow2"), 0,
+		     "what was left behind is whole, and locked by nobody: %s", out);
+	/* And further, while it is paused. */
+	cr_expect_eq(sh("$R pause web && $R snapshot revert web monday"), 0, "%s", out);
+	cr_expect(says("reset; it is paused"), "%s", out);
+	cr_expect_eq(sh("$R snapshot list web --json | python3 -c 'import json,sys; "
+			"print(len(json.load(sys.stdin)))'"), 0);
+	cr_expect_str_eq(out, "1\n");
+	cr_expect_eq(sh("$R resume web && $R kill web && f=$(ls $T/a.monday-*.qcow2) && "
+			"qemu-img check -q $f && qemu-img compare -f raw -F qcow2 $T/base.raw $f"), 0,
+		     "%s", out);
+}
+
 /* ---- stored configuration ---- */
 
 Test(verbs, test_attach_config_changes_the_file_alone)

@@ -65,12 +65,17 @@ const struct verb verbs[] = {
 	  "With --config it is taken out of the file that the VM was started from." },
 	{ "topology", "NAME", 1, 1, verb_json_opts, verb_topology,
 	  "draw a VM's PCI tree with its free ports", NULL },
-	{ "snapshot", "create NAME [SNAPSHOT] [--disk DISK[=FILE]]... | list NAME [--json]", 0, -1,
-	  NULL, verb_snapshot, "freeze a running VM's disks, list what was frozen",
+	{ "snapshot", "create NAME [SNAPSHOT] [--disk DISK[=FILE]]... | list NAME [--json] | "
+	  "delete|revert NAME SNAPSHOT [--disk DISK]...", 0, -1,
+	  NULL, verb_snapshot, "freeze a running VM's disks, list what was frozen, go back to it",
 	  "From then on the guest writes to new qcow2 files, FILE or, for root.raw and the\n"
 	  "snapshot monday, root.monday.qcow2; the files before are left as they are. All\n"
 	  "disks that it writes to, or those named by device, drive or node: all of them at\n"
-	  "one point in time, or none. Without SNAPSHOT it is called after the time.", true },
+	  "one point in time, or none. Without SNAPSHOT it is called after the time.\n"
+	  "delete forgets a snapshot: what was written since then, up to the next one, goes\n"
+	  "into the file below, while the guest runs, and the snapshot's own file is removed.\n"
+	  "revert takes the disks back to that moment and resets the guest; what was written\n"
+	  "since then stays in files that nothing uses any more.", true },
 	{ "stop", "NAME", 1, 1, verb_stop_opts, verb_stop,
 	  "press the power button and wait for the guest to be off", NULL },
 	{ "kill", "NAME", 1, 1, NULL, verb_kill, "end a VM at once",

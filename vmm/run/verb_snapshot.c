@@ -1,9 +1,9 @@
 /*
  * vmm/run/verb_snapshot.c - `roost snapshot`: external snapshots of a running VM's
- * disks.
+ * disks; create and list.
  *
  * Threads: the only one of the process.
- * Missing: delete and revert, which need a chain to be merged while the VM runs.
+ * Missing: --quiesce, which needs an agent in the guest.
  *
  * Nothing is recorded: a snapshot is the file that the guest's writes go to since
  * then, and the chains of the running VM are the list of them. Its name is in the
@@ -21,27 +21,10 @@
 
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
+#include "vmm/run/snapshot.h"
 #include "vmm/run/table.h"
-#include "vmm/run/verb.h"
 
-#define CHAIN_MAX	2048	/* of what the other end says */
 #define EXTENSION	".qcow2"
-#define OVERLAYS_MAX	64	/* of one transaction */
-
-struct snap {
-	const char *vm, *name;
-	char made_up[24];	/* the name where none was given */
-	char **disk;		/* "DISK" or "DISK=FILE", borrowed */
-	int disks;
-	struct qmpc *q;
-	struct overlay {
-		json_t *inserted;	/* of query-block, borrowed */
-		char *file;		/* owned */
-		char node[40];
-		bool made, added;	/* file and node are ours to remove */
-	} overlay[OVERLAYS_MAX];
-	int overlays;
-};
 
 /* ---- words ---- */
 
@@ -53,8 +36,10 @@ static int usage(struct verb_call *c, const char *why, const char *word, struct 
 }
 
 /* [SNAPSHOT] [--disk DISK[=FILE]]... [--atomic] */
-static int parse(struct verb_call *c, struct snap *s, struct err *e)
+static int parse(struct snap *s, bool new, struct err *e)
 {
+	struct verb_call *c = s->c;
+
 	for (int i = 2; i < c->argc; i++) {
 		const char *word = c->argv[i];
 
@@ -72,6 +57,8 @@ static int parse(struct verb_call *c, struct snap *s, struct err *e)
 	if (s->name && (strchr(s->name, '/') || strchr(s->name, '.') || !*s->name))
 		return usage(c, "the name goes into file names, so it has neither / nor .: ",
 			     s->name, e);
+	if (!new && !s->name)
+		return usage(c, "the snapshot's name", "", e);
 	if (!s->name) {
 		snprintf(s->made_up, sizeof(s->made_up), "%lld", (long long)time(NULL));
 		s->name = s->made_up;
@@ -91,7 +78,7 @@ static const char *device_id(const json_t *b, char *buf, size_t len)
 	return buf;
 }
 
-static const char *disk_name(const json_t *b, char *buf, size_t len)
+const char *snap_disk_name(const json_t *b, char *buf, size_t len)
 {
 	const char *drive = json_str(b, "device", "");
 
@@ -115,6 +102,15 @@ static bool is_named(const json_t *b, const char *word)
 		if (len && strlen(names[i]) == len && strncmp(names[i], word, len) == 0)
 			return true;
 	return false;
+}
+
+bool snap_is_wanted(const struct snap *s, const json_t *b)
+{
+	bool hit = !s->disks;
+
+	for (int i = 0; i < s->disks && !hit; i++)
+		hit = is_named(b, s->disk[i]);
+	return hit;
 }
 
 /* ---- create ---- */
@@ -156,16 +152,16 @@ static int add_overlay(struct snap *s, const json_t *b, const char *word, struct
 {
 	json_t *ins = json_object_get(b, "inserted");
 	const char *eq = word ? strchr(word, '=') : NULL;
-	struct overlay *o = &s->overlay[s->overlays];
+	struct snap_overlay *o = &s->overlay[s->overlays];
 	char *file;
 
-	if (s->overlays == OVERLAYS_MAX)
+	if (s->overlays == SNAP_DISKS_MAX)
 		return err_set(e, -E2BIG, "snapshot: %d disks at a time; name them with --disk",
-			       OVERLAYS_MAX);
+			       SNAP_DISKS_MAX);
 	file = eq ? whole_path(eq + 1) : default_file(json_str(ins, "file", "disk"), s->name);
 	if (!file)
 		return err_sys(e, -errno, "snapshot: %s: its folder", eq + 1);
-	*o = (struct overlay){ .inserted = ins, .file = file };
+	*o = (struct snap_overlay){ .disk = ins, .below = ins, .file = file };
 	snprintf(o->node, sizeof(o->node), "s%llx-%d", (unsigned long long)clock_ns(), s->overlays);
 	s->overlays++;
 	return 0;
@@ -222,12 +218,12 @@ static int sync_file(const char *file)
 }
 
 /* An empty image on the disk's present file, never in place of another file. */
-static int make_image(struct overlay *o, struct err *e)
+static int make_image(struct snap_overlay *o, struct err *e)
 {
-	json_t *image = json_object_get(o->inserted, "image");
-	char *full = realpath(json_str(o->inserted, "file", ""), NULL), size[24];
+	json_t *image = json_object_get(o->disk, "image");
+	char *full = realpath(json_str(o->below, "file", ""), NULL), size[24];
 	char *words[] = { "create", "-q", "-u", "-f", "qcow2", "-b", full, "-F",
-			  (char *)(uintptr_t)json_str(o->inserted, "drv", "raw"), o->file, size };
+			  (char *)(uintptr_t)json_str(o->below, "drv", "raw"), o->file, size };
 	struct verb_call img = { .argc = ARRAY_LEN(words), .argv = words };
 	int fd = full ? open(o->file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1, r;
 
@@ -248,9 +244,9 @@ static int make_image(struct overlay *o, struct err *e)
 	return r;
 }
 
-static int add_node(struct snap *s, struct overlay *o, struct err *e)
+static int add_node(struct snap *s, struct snap_overlay *o, struct err *e)
 {
-	json_t *cache = json_object_get(o->inserted, "cache");
+	json_t *cache = json_object_get(o->disk, "cache");
 	int r = qmpc_run(s->q, "blockdev-add",
 			 json_pack("{s:s, s:s, s:n, s:{s:b, s:b}, s:{s:s, s:s}}", "driver", "qcow2",
 				   "node-name", o->node, "backing", "cache", "direct",
@@ -263,23 +259,23 @@ static int add_node(struct snap *s, struct overlay *o, struct err *e)
 }
 
 /* All disks in one transaction. */
-static int switch_all(struct snap *s, struct err *e)
+int snap_switch(struct snap *s, struct err *e)
 {
 	json_t *actions = json_array();
 
 	for (int i = 0; i < s->overlays; i++)
 		json_array_append_new(actions, json_pack("{s:s, s:{s:s, s:s}}", "type",
 				      "blockdev-snapshot", "data", "node",
-				      json_str(s->overlay[i].inserted, "node-name", ""), "overlay",
+				      json_str(s->overlay[i].disk, "node-name", ""), "overlay",
 				      s->overlay[i].node));
 	return qmpc_run(s->q, "transaction", json_pack("{s:o}", "actions", actions), NULL, e);
 }
 
 /* The disks keep their chains: what was made for them goes. */
-static void undo(struct snap *s)
+void snap_undo(struct snap *s)
 {
 	for (int i = 0; i < s->overlays; i++) {
-		struct overlay *o = &s->overlay[i];
+		struct snap_overlay *o = &s->overlay[i];
 
 		if (o->added)
 			qmpc_run(s->q, "blockdev-del", json_pack("{s:s}", "node-name", o->node),
@@ -289,69 +285,83 @@ static void undo(struct snap *s)
 	}
 }
 
-static int create(struct verb_call *c, struct qmpc *q, struct err *e)
+int snap_make(struct snap *s, struct snap_overlay *o, struct err *e)
 {
-	struct snap *s = xcalloc(1, sizeof(*s));
-	json_t *list = NULL;
-	int r;
+	int r = make_image(o, e);
 
-	s->vm = c->argv[0];
-	s->q = q;
-	s->disk = xcalloc((size_t)c->argc + 1, sizeof(*s->disk));
-	r = parse(c, s, e);
+	return r ? r : add_node(s, o, e);
+}
+
+static int create(struct snap *s, struct err *e)
+{
+	int r = choose_disks(s, s->list, e);
+
+	for (int i = 0; i < s->overlays && r == 0; i++)
+		r = snap_make(s, &s->overlay[i], e);
 	if (r == 0)
-		r = qmpc_run(q, "query-block", NULL, &list, e);
-	if (r == 0)
-		r = choose_disks(s, list, e);
-	for (int i = 0; i < s->overlays && r == 0; i++) {
-		r = make_image(&s->overlay[i], e);
-		if (r == 0)
-			r = add_node(s, &s->overlay[i], e);
-	}
-	if (r == 0)
-		r = switch_all(s, e);
+		r = snap_switch(s, e);
 	/* Without an answer nobody knows whether the guest writes there by now. */
 	if (r && r != -ETIMEDOUT && r != -EPIPE)
-		undo(s);
+		snap_undo(s);
 	if (r == 0)
 		printf("%s: snapshot %s created\n", s->vm, s->name);
-	for (int i = 0; i < s->overlays; i++) {
-		if (r == 0)
-			printf("%s\n", s->overlay[i].file);
-		free(s->overlay[i].file);
-	}
-	json_decref(list);
-	free(s->disk);
-	free(s);
+	for (int i = 0; i < s->overlays && r == 0; i++)
+		printf("%s\n", s->overlay[i].file);
 	return r;
 }
 
 /* ---- list ---- */
 
-static const json_t *node_of_file(const json_t *nodes, const char *file)
+static bool is_same_file(const char *a, const char *b)
 {
-	const json_t *n;
-	size_t i;
+	struct stat x, y;
 
-	/* The image, not the protocol node below it, which is the same file. */
-	json_array_foreach((json_t *)(uintptr_t)nodes, i, n)
-		if (strcmp(json_str(n, "file", ""), file) == 0 &&
-		    strcmp(json_str(n, "drv", ""), "file"))
-			return n;
-	return NULL;
+	return strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 &&
+				     x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
 
-static void put_name(json_t *row, const char *file)
+const json_t *snap_below(const struct snap *s, const json_t *n)
+{
+	const char *name = json_str(n, "backing_file", NULL), *file = json_str(n, "file", "");
+	const char *slash = strrchr(file, '/');
+	const json_t *other, *hit = NULL;
+	char *path;
+	size_t i;
+
+	if (!name)
+		return NULL;
+	/* As seen from the image's folder. */
+	path = *name == '/' || !slash ? xstrdup(name) :
+	       xasprintf("%.*s%s", (int)(slash - file + 1), file, name);
+	/* The image, not the protocol node below it, which is the same file. */
+	json_array_foreach(s->nodes, i, other)
+		if (!hit && strcmp(json_str(other, "drv", ""), "file") &&
+		    is_same_file(path, json_str(other, "file", "")))
+			hit = other;
+	free(path);
+	return hit;
+}
+
+char *snap_name_of(const char *file)
 {
 	const char *base = strrchr(file, '/'), *dot;
-	char *stem = xstrdup(base ? base + 1 : file);
+	char *stem = xstrdup(base ? base + 1 : file), *name;
 	size_t len = strlen(stem), ext = strlen(EXTENSION);
 
 	if (len > ext && strcmp(stem + len - ext, EXTENSION) == 0)
 		stem[len - ext] = '\0';
 	dot = strrchr(stem, '.');
-	json_put_str(row, "name", dot && dot[1] ? dot + 1 : stem);
+	name = xstrdup(dot && dot[1] ? dot + 1 : stem);
 	free(stem);
+	return name;
+}
+
+static void put_name(json_t *row, const char *file)
+{
+	char *name = snap_name_of(file);
+
+	json_put_str(row, "name", name);
+	free(name);
 }
 
 static void put_created(json_t *row, const char *file)
@@ -369,14 +379,14 @@ static void put_created(json_t *row, const char *file)
 }
 
 /* The disk's files that have one below them, the oldest first. */
-static void list_disk(json_t *rows, const json_t *nodes, const json_t *b)
+static void list_disk(json_t *rows, const struct snap *s, const json_t *b)
 {
 	const json_t *n = json_object_get(b, "inserted");
 	size_t at = json_array_size(rows);
 	const char *file, *below;
 	char id[128];
 
-	for (int i = 0; n && i < CHAIN_MAX; i++) {
+	for (int i = 0; n && i < SNAP_CHAIN_MAX; i++) {
 		json_t *row = json_object();
 
 		file = json_str(n, "file", "");
@@ -386,62 +396,102 @@ static void list_disk(json_t *rows, const json_t *nodes, const json_t *b)
 			break;
 		}
 		put_name(row, file);
-		json_put_str(row, "disk", disk_name(b, id, sizeof(id)));
+		json_put_str(row, "disk", snap_disk_name(b, id, sizeof(id)));
 		put_created(row, file);
 		json_put_str(row, "file", file);
 		json_put_str(row, "backing-file", below);
 		json_array_insert_new(rows, at, row);
-		n = node_of_file(nodes, below);
+		n = snap_below(s, n);
 	}
 }
 
-static int list(struct verb_call *c, struct qmpc *q, bool json, struct err *e)
+static int list(struct snap *s, bool json)
 {
 	static const struct table_col cols[] = {
 		{ "name", "NAME", TABLE_TEXT }, { "disk", "DISK", TABLE_TEXT },
 		{ "created", "CREATED", TABLE_TEXT }, { "file", "FILE", TABLE_TEXT },
 		{ "backing-file", "ON", TABLE_TEXT }, { NULL, NULL, TABLE_TEXT }
 	};
-	json_t *disks = NULL, *nodes = NULL, *rows, *b;
+	json_t *rows = json_array(), *b;
 	size_t i;
-	int r = qmpc_run(q, "query-block", NULL, &disks, e);
+
+	json_array_foreach(s->list, i, b)
+		list_disk(rows, s, b);
+	table_print(stdout, cols, rows, json);
+	json_decref(rows);
+	return 0;
+}
+
+/* ---- which of them ---- */
+
+enum what { CREATE, LIST, DELETE, REVERT };
+
+static int ask(struct snap *s, struct err *e)
+{
+	int r = qmpc_run(s->q, "query-block", NULL, &s->list, e);
+
+	return r ? r : qmpc_run(s->q, "query-named-block-nodes", NULL, &s->nodes, e);
+}
+
+static int run(struct snap *s, enum what what, bool json, struct err *e)
+{
+	int r = what == LIST ? 0 : parse(s, what == CREATE, e);
 
 	if (r == 0)
-		r = qmpc_run(q, "query-named-block-nodes", NULL, &nodes, e);
-	if (r == 0) {
-		rows = json_array();
-		json_array_foreach(disks, i, b)
-			list_disk(rows, nodes, b);
-		table_print(stdout, cols, rows, json);
-		json_decref(rows);
+		r = ask(s, e);
+	if (r)
+		return r;
+	switch (what) {
+	case CREATE:
+		return create(s, e);
+	case DELETE:
+		return snap_delete(s, e);
+	case REVERT:
+		return snap_revert(s, e);
+	default:
+		return list(s, json);
 	}
-	json_decref(disks);
-	json_decref(nodes);
-	return r;
+}
+
+static void snap_free(struct snap *s)
+{
+	for (int i = 0; i < s->overlays; i++)
+		free(s->overlay[i].file);
+	json_decref(s->list);
+	json_decref(s->nodes);
+	free(s->disk);
+	free(s);
 }
 
 int verb_snapshot(struct verb_call *c, struct err *e)
 {
+	static const char *const words[] = { "create", "list", "delete", "revert", NULL };
 	struct runtime rt = RUNTIME_INIT;
-	const char *what = c->argc > 0 ? c->argv[0] : "";
-	bool is_list = strcmp(what, "list") == 0, json = false;
-	struct qmpc *q;
-	int r;
+	bool json = false;
+	struct snap *s;
+	int what = 0, r;
 
-	if ((!is_list && strcmp(what, "create")) || c->argc < 2)
-		return usage(c, "create or list, and a VM's name", "", e);
-	if (is_list && c->argc > 2)
+	while (words[what] && (c->argc < 2 || strcmp(c->argv[0], words[what])))
+		what++;
+	if (!words[what])
+		return usage(c, "create, list, delete or revert, and a VM's name", "", e);
+	if (what == LIST && c->argc > 2)
 		json = strcmp(c->argv[2], "--json") == 0;
-	if (is_list && c->argc > 2 + json)
+	if (what == LIST && c->argc > 2 + json)
 		return usage(c, "it has no use for ", c->argv[2 + json], e);
 	c->argv[0] = c->argv[1];	/* where verb_qmp() looks for the name */
-	r = verb_qmp(c, &rt, &q, e);
-	if (r)
-		return r;
-	r = is_list ? list(c, q, json, e) : create(c, q, e);
-	if (r == -ETIMEDOUT)
-		c->exit = VERB_NO_ANSWER;
-	qmpc_close(q);
-	runtime_close(&rt);
+	s = xcalloc(1, sizeof(*s));
+	s->c = c;
+	s->vm = c->argv[0];
+	s->disk = xcalloc((size_t)c->argc + 1, sizeof(*s->disk));
+	r = verb_qmp(c, &rt, &s->q, e);
+	if (r == 0) {
+		r = run(s, (enum what)what, json, e);
+		if (r == -ETIMEDOUT)
+			c->exit = VERB_NO_ANSWER;
+		qmpc_close(s->q);
+		runtime_close(&rt);
+	}
+	snap_free(s);
 	return r;
 }
