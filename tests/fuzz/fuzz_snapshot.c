@@ -1,21 +1,25 @@
 /*
- * tests/fuzz/fuzz_snapshot.c - snapshots of disks that are written to, whose
- * storage fails: whatever the order, nothing is lost.
+ * tests/fuzz/fuzz_snapshot.c - snapshots and commits of disks that are written to,
+ * whose storage fails: whatever the order, nothing is lost.
  *
  * Input: a byte of options (raw or qcow2 below, two disks, cluster size), then
  * steps of three bytes (what, where, how much). Two disks of 256 KiB get writes,
- * zeroes, flushes, snapshots of one or both with overlays, and faults on their top nodes;
+ * zeroes, flushes, snapshots of one or both with overlays, commits of some layers or of
+ * all down to a base, and faults on their top nodes;
  * requests are in flight all the time, and failed ones are tried again. In the
  * end the faults go, and each disk must have what was last written to it, read
  * as it stands and once more through the chain opened anew.
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "block/commit.h"
 #include "block/fault.h"
 #include "block/graph.h"
 #include "block/image.h"
@@ -30,7 +34,7 @@
 #define UNIT		2048u
 #define UNITS		(DISK / UNIT)
 #define IN_FLIGHT	8
-#define DEPTH		12	/* overlays per disk */
+#define DEPTH		12	/* overlays per disk, ever */
 #define STEPS		200
 #define END_NS		(15 * NS_PER_SEC)
 
@@ -43,8 +47,9 @@ static uint8_t cluster_bits;
 
 static struct disk {
 	struct drive *d;
-	int depth;		/* 0: the base */
-	int made;		/* overlays whose files exist */
+	int depth;		/* overlays on the base */
+	int id[DEPTH + 1];	/* numbers of the images: base, then overlays */
+	int made;		/* the highest of them */
 	bool raw;
 	uint8_t now[UNITS];	/* what each unit was last written with */
 	bool taken[UNITS];	/* by a request in flight */
@@ -60,6 +65,21 @@ static struct slot {
 	uint8_t mem[16 * UNIT];
 } slots[IN_FLIGHT];
 
+/* A commit under way. */
+static struct job {
+	struct disk *k;
+	struct commit *c;
+	int from, to;		/* levels of the layers that go */
+	enum commit_wish wish;
+	bool cancel;
+	bool begun;
+	_Atomic bool all;	/* no more waiting: the input is over */
+	_Atomic bool over;	/* the thread is */
+	int ret;
+	struct err e;
+	pthread_t thread;
+} jobs[DISKS];
+
 static struct snapshot *snap;
 static int moving[DISKS];	/* disks of the snapshot under way */
 
@@ -67,23 +87,28 @@ static void no_log(enum log_level level, const char *line, void *arg)
 {
 }
 
-static const char *path(const struct disk *k, int depth)
+static int top(const struct disk *k)
+{
+	return k->id[k->depth];
+}
+
+static const char *path(const struct disk *k, int id)
 {
 	static char buf[2][80];
 	static int turn;
 
 	turn = !turn;
-	snprintf(buf[turn], sizeof(buf[0]), "%s/%d-%d", dir, (int)(k - disks), depth);
+	snprintf(buf[turn], sizeof(buf[0]), "%s/%d-%d", dir, (int)(k - disks), id);
 	return buf[turn];
 }
 
-static const char *node(const struct disk *k, int depth)
+static const char *node(const struct disk *k, int id)
 {
 	static char buf[16][16];	/* as many are in use at a time */
 	static int turn;
 
 	turn = (turn + 1) % 16;
-	snprintf(buf[turn], sizeof(buf[0]), "n%d-%d", (int)(k - disks), depth);
+	snprintf(buf[turn], sizeof(buf[0]), "n%d-%d", (int)(k - disks), id);
 	return buf[turn];
 }
 
@@ -116,10 +141,11 @@ static void must(int r, const struct err *e)
 
 /* ---- images ---- */
 
-static void make_image(const struct disk *k, int depth)
+/* Number 0 is the base; others stand on the disk's top. */
+static void make_image(const struct disk *k, int id)
 {
-	int fd = open(path(k, depth), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	bool raw = depth == 0 && k->raw;
+	int fd = open(path(k, id), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	bool raw = id == 0 && k->raw;
 	struct image_qcow2_opts o;
 	struct block_child c = { 0 };
 	struct err e = ERR_INIT;
@@ -134,11 +160,11 @@ static void make_image(const struct disk *k, int depth)
 	image_qcow2_defaults(&o);
 	o.size = DISK;
 	o.cluster_bits = cluster_bits;
-	if (depth) {
-		o.backing_file = path(k, depth - 1);
-		o.backing_format = depth == 1 && k->raw ? "raw" : "qcow2";
+	if (id) {
+		o.backing_file = path(k, top(k));
+		o.backing_format = k->depth == 0 && k->raw ? "raw" : "qcow2";
 	}
-	args = json_pack("{s:s,s:s}", "driver", "file", "filename", path(k, depth));
+	args = json_pack("{s:s,s:s}", "driver", "file", "filename", path(k, id));
 	must(graph_node_create(g, args, false, &n, &e), &e);
 	json_decref(args);
 	must(block_attach(&c, n, "fuzz", BLOCK_PERM_READ | BLOCK_PERM_WRITE | BLOCK_PERM_RESIZE, 0,
@@ -149,13 +175,13 @@ static void make_image(const struct disk *k, int depth)
 }
 
 /* @chain: with all that is below it. */
-static void open_image(const struct disk *k, int depth, bool chain)
+static void open_image(const struct disk *k, int id, bool chain)
 {
-	bool raw = depth == 0 && k->raw;
+	bool raw = id == 0 && k->raw;
 	struct err e = ERR_INIT;
 	json_t *args = json_pack("{s:s,s:s,s:{s:s,s:s}}", "driver", raw ? "raw" : "qcow2",
-				 "node-name", node(k, depth), "file", "driver", "file",
-				 "filename", path(k, depth));
+				 "node-name", node(k, id), "file", "driver", "file",
+				 "filename", path(k, id));
 
 	if (!raw && !chain)
 		json_object_set_new(args, "backing", json_null());
@@ -167,7 +193,7 @@ static void open_drive(struct disk *k)
 {
 	struct err e = ERR_INIT;
 
-	must(drive_open(g, node(k, k->depth), "dev", DRIVE_OPEN_WRITE, &k->d, &e), &e);
+	must(drive_open(g, node(k, top(k)), "dev", DRIVE_OPEN_WRITE, &k->d, &e), &e);
 	atomic_store(&k->d->werror, DRIVE_RETRY);
 	atomic_store(&k->d->rerror, DRIVE_RETRY);
 	atomic_store(&k->d->retry.interval_ns, NS_PER_MS);
@@ -231,7 +257,7 @@ static bool busy(void)
 	return false;
 }
 
-/* ---- snapshots and faults ---- */
+/* ---- snapshots ---- */
 
 static void snapped(void *arg, int ret, const struct err *e)
 {
@@ -240,9 +266,10 @@ static void snapped(void *arg, int ret, const struct err *e)
 	for (int i = 0; i < DISKS; i++) {
 		if (!moving[i])
 			continue;
-		disks[i].depth += ret == 0;
-		if (ret)	/* the old chain is in use, the overlay in nobody's */
-			must(block_node_del(g, node(&disks[i], disks[i].depth + 1), NULL),
+		if (ret == 0)
+			disks[i].id[++disks[i].depth] = disks[i].made;
+		else	/* the old chain is in use, the overlay in nobody's */
+			must(block_node_del(g, node(&disks[i], disks[i].made), NULL),
 			     &(struct err){ .text = "the overlay of a failed snapshot is in use" });
 		moving[i] = 0;
 	}
@@ -256,7 +283,7 @@ static void snapshot(uint8_t which)
 	int n = 0;
 
 	for (int i = 0; i < DISKS; i++)
-		if (snap || disks[i].depth == DEPTH)
+		if (snap || disks[i].made == DEPTH || jobs[i].c)
 			return;
 	for (int i = 0; i < DISKS; i++) {
 		struct disk *k = &disks[i];
@@ -264,13 +291,123 @@ static void snapshot(uint8_t which)
 		moving[i] = (which & (1 << i)) != 0;
 		if (!moving[i])
 			continue;
-		make_image(k, k->depth + 1);
-		open_image(k, k->depth + 1, false);
-		p[n++] = (struct snapshot_pair){ node(k, k->depth), node(k, k->depth + 1) };
+		make_image(k, ++k->made);
+		open_image(k, k->made, false);
+		p[n++] = (struct snapshot_pair){ node(k, top(k)), node(k, k->made) };
 	}
 	if (n)
 		must(snapshot_start(g, p, n, snapped, NULL, &snap, &e), &e);
 }
+
+/* ---- commits ---- */
+
+static int pace(void *arg, uint64_t bytes, uint64_t done, uint64_t all)
+{
+	return 0;
+}
+
+static bool stopped(void *arg)
+{
+	struct job *j = arg;
+
+	return j->cancel && !atomic_load(&j->all);
+}
+
+static int ready(void *arg, uint64_t done, uint64_t all)
+{
+	struct job *j = arg;
+
+	return stopped(j) ? -ECANCELED : (int)j->wish;
+}
+
+static void *run_commit(void *arg)
+{
+	struct job *j = arg;
+	struct commit_watch w = { pace, ready, stopped, j };
+	struct loop *l;
+
+	if (loop_create(&l, "commit", LOOP_AIO_AUTO, &j->e))
+		abort();
+	j->ret = commit_run(j->c, l, &w, &j->e);
+	loop_destroy(l);
+	atomic_store(&j->over, true);
+	return NULL;
+}
+
+static void begun(void *arg, int ret, const struct err *e)
+{
+	struct job *j = arg;
+
+	must(ret, e);	/* nothing is in flight for long, and nobody else has the files */
+	j->begun = true;
+	if (pthread_create(&j->thread, NULL, run_commit, j))
+		abort();
+}
+
+static void ended(void *arg, int ret, const struct err *e)
+{
+	struct job *j = arg;
+	struct disk *k = j->k;
+	bool active = j->to == k->depth;
+	int gone[DEPTH + 1], n = 0;
+
+	if (ret == 0 && (!active || j->wish == COMMIT_COMPLETE)) {
+		for (int i = j->from; i <= j->to; i++)
+			gone[n++] = k->id[i];
+		memmove(&k->id[j->from], &k->id[j->to + 1],
+			sizeof(k->id[0]) * (size_t)(k->depth - j->to));
+		k->depth -= n;
+	}
+	commit_destroy(j->c);
+	j->c = NULL;
+	while (n-- > 0)	/* from the top down: each is in use by the one above it */
+		must(block_node_del(g, node(k, gone[n]), NULL),
+		     &(struct err){ .text = "a node that was committed is in use" });
+}
+
+/* Those whose thread is over end. */
+static void reap_jobs(void)
+{
+	for (struct job *j = jobs; j < jobs + DISKS; j++) {
+		if (!j->c || !j->begun || !atomic_load(&j->over))
+			continue;
+		pthread_join(j->thread, NULL);
+		j->begun = false;
+		commit_end(j->c, j->ret, &j->e, ended, j);
+	}
+}
+
+static void commit(struct disk *k, uint8_t which, uint8_t how)
+{
+	static const enum commit_wish wishes[] = { COMMIT_COMPLETE, COMMIT_STOP };
+	struct job *j = &jobs[k - disks];
+	struct commit_opts o = { .disk = node(k, top(k)) };
+	struct err e = ERR_INIT;
+	int base;
+
+	if (k->depth == 0 || j->c || (snap && moving[k - disks]))
+		return;
+	base = (which & 0xf) % k->depth;
+	*j = (struct job){ .k = k, .from = base + 1, .e = ERR_INIT, .wish = wishes[how & 1],
+			   .cancel = (how & 6) == 6,
+			   .to = base + 1 + (which >> 4) % (k->depth - base) };
+	o.base = node(k, k->id[base]);
+	o.top = j->to == k->depth ? NULL : node(k, k->id[j->to]);
+	must(commit_start(g, &o, begun, j, &j->c, &e), &e);
+}
+
+static bool committing(void)
+{
+	bool any = false;
+
+	for (int i = 0; i < DISKS; i++) {
+		any |= jobs[i].c != NULL;
+		atomic_store(&jobs[i].all, true);
+	}
+	return any;
+}
+
+/* ---- steps ---- */
 
 static void fault(struct disk *k, uint8_t how, uint8_t count)
 {
@@ -285,7 +422,7 @@ static void fault(struct disk *k, uint8_t how, uint8_t count)
 	k->fault = !k->fault;
 	if (!k->fault)
 		return;
-	snprintf(arg, sizeof(arg), "id=%s,drive=%s,op=%s,%s,count=%d", id, node(k, k->depth),
+	snprintf(arg, sizeof(arg), "id=%s,drive=%s,op=%s,%s,count=%d", id, node(k, top(k)),
 		 ops[how % 4], how & 4 ? "latency=2" : "errno=EIO", 1 + count % 20);
 	args = json_from_keyval(arg, NULL, true, "fuzz", &e);
 	must(args ? block_fault_add(g, args, &e) : -1, &e);
@@ -315,7 +452,15 @@ static void step(const uint8_t *p, uint8_t byte)
 	case 11:
 		fault(k, p[1], p[2]);
 		break;
+	case 12:
+		commit(k, p[1], p[2]);
+		break;
+	case 13:	/* so that chains become long */
+		for (int i = 0; i < 50 && snap; i++)
+			loop_turn(loop, NS_PER_MS);
+		break;
 	default:
+		reap_jobs();
 		loop_turn(loop, p[1] & 1 ? NS_PER_MS : 0);
 		break;
 	}
@@ -330,7 +475,8 @@ static void finish(void)
 	for (int i = 0; i < DISKS; i++)
 		if (disks[i].fault)
 			fault(&disks[i], 0, 0);
-	while (busy() || snap) {
+	while (busy() || snap || committing()) {
+		reap_jobs();
 		if (clock_ns() > end)
 			abort();
 		loop_turn(loop, NS_PER_MS);
@@ -349,20 +495,20 @@ static void compare(struct disk *k)
 			abort();
 }
 
-static void check(const struct disk *k, int depth)
+static void check(const struct disk *k, int id)
 {
 	struct image_check c = { 0 };
 	struct block_child child = { 0 };
 	struct err e = ERR_INIT;
 
-	open_image(k, depth, false);
-	must(block_attach(&child, block_node_find(g, node(k, depth)), "fuzz", BLOCK_PERM_READ,
+	open_image(k, id, false);
+	must(block_attach(&child, block_node_find(g, node(k, id)), "fuzz", BLOCK_PERM_READ,
 			  BLOCK_PERM_READ, &e), &e);
 	must(image_check(child.node, block_graph_wait_loop(g), IMAGE_FIX_NONE, &c, &e), &e);
 	if (c.corruptions || c.leaks)
 		abort();
 	block_detach(&child);
-	must(block_node_del(g, node(k, depth), &e), &e);
+	must(block_node_del(g, node(k, id), &e), &e);
 }
 
 static void close_all(void)
@@ -395,8 +541,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	g = block_graph_create(loop);
 	for (int i = 0; i < DISKS; i++) {
 		for (int n = disks[i].raw; n <= disks[i].depth; n++)
-			check(&disks[i], n);
-		open_image(&disks[i], disks[i].depth, true);
+			check(&disks[i], disks[i].id[n]);
+		open_image(&disks[i], top(&disks[i]), true);
 		open_drive(&disks[i]);
 		compare(&disks[i]);
 	}
