@@ -34,6 +34,8 @@ struct commit_watch {
 	int (*pace)(void *arg, uint64_t bytes, uint64_t done, uint64_t all);
 	/* An enum commit_wish, after a tenth of a second if that is GO_ON; or -errno. */
 	int (*ready)(void *arg, uint64_t done, uint64_t all);
+	/* Reading or writing failed with @err. 0: try again; else: stop, with that. */
+	int (*failed)(void *arg, bool write, int err);
 	/* Shall it stop at once? */
 	bool (*stopped)(void *arg);
 	void *arg;

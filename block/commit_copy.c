@@ -58,14 +58,19 @@ static int copy_piece(struct commit *c, uint64_t pos, uint64_t *len, uint64_t *b
 	int r = look(c, pos, len, &what);
 
 	*bytes = 0;
+	c->writing = false;
 	if (r || what == NOTHING)
 		return r;
+	c->writing = what == ZEROES;
 	if (what == ZEROES)
 		return block_io_wait(c->base.node, c->l, BLOCK_WRITE_ZEROES, BLOCK_UNMAP, pos, NULL,
 				     0, *len);
 	*len = iov.iov_len = *bytes = MIN(*len, PIECE);
 	r = block_io_wait(c->top.node, c->l, BLOCK_READ, 0, pos, &iov, 1, *len);
-	return r ? r : block_io_wait(c->base.node, c->l, BLOCK_WRITE, 0, pos, &iov, 1, *len);
+	if (r)
+		return r;
+	c->writing = true;
+	return block_io_wait(c->base.node, c->l, BLOCK_WRITE, 0, pos, &iov, 1, *len);
 }
 
 /* Is it to end here? After @bytes were copied, *@len of progress. */
@@ -88,6 +93,13 @@ static int copy(struct commit *c, uint64_t pos, uint64_t end, struct err *e)
 	for (; pos < end && r == 0; pos += len) {
 		len = MIN(end - pos, STRETCH);
 		r = copy_piece(c, pos, &len, &bytes);
+		/* A guest that waits is not kept for better times. */
+		if (r && !c->hurry) {
+			len = bytes = 0;
+			r = c->watch->failed(c->watch->arg, c->writing, r);
+		}
+		if (r == -ECANCELED)
+			return r;
 		if (r)
 			return err_sys(e, r, "node '%s' cannot be committed to node '%s' at offset "
 				       "%" PRIu64, c->top.node->name, c->base.node->name, pos);

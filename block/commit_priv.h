@@ -46,6 +46,7 @@ struct commit {
 	struct loop *l;
 	void *buf;
 	uint64_t copied, all;		/* progress, bytes */
+	bool writing;			/* or reading: what failed last */
 	bool hurry;			/* the guest waits: no pace */
 };
 

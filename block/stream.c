@@ -191,8 +191,8 @@ static int piece(struct stream *s, struct loop *l, uint64_t pos, uint64_t *len, 
 }
 
 int stream_run(struct stream *s, struct loop *l,
-	       int (*pace)(void *arg, uint64_t bytes, uint64_t done, uint64_t all), void *arg,
-	       struct err *e)
+	       int (*pace)(void *arg, uint64_t bytes, uint64_t done, uint64_t all),
+	       int (*failed)(void *arg, int err), void *arg, struct err *e)
 {
 	struct block_node *n = s->top.node, *b = s->base.node;
 	uint64_t end = n->bytes, len, copied;
@@ -201,6 +201,12 @@ int stream_run(struct stream *s, struct loop *l,
 	for (uint64_t pos = 0; pos < end && r == 0; pos += len) {
 		len = MIN(end - pos, PIECE);
 		r = piece(s, l, pos, &len, &copied);
+		if (r) {
+			len = copied = 0;
+			r = failed(arg, r);
+		}
+		if (r == -ECANCELED)
+			return r;
 		if (r)
 			return err_sys(e, r, "node '%s': streaming fails at offset %llu", n->name,
 				       (unsigned long long)pos);

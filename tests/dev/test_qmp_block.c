@@ -646,7 +646,6 @@ Test(qmp_block, test_streams_that_cannot_be_are_refused)
 	fails("block-stream", "{'device': 'ov', 'base': 'x', 'base-node': 'y'}", "same time");
 	fails("block-stream", "{'device': 'ov', 'backing-file': 'x'}", "entire chain");
 	fails("block-stream", "{'device': 'ov', 'base': 'x'}", "no backing file of 'ov'");
-	fails("block-stream", "{'device': 'ov', 'auto-finalize': false}", "auto-finalize=false");
 	fails("block-job-cancel", "{'device': 'none'}", "Job not found: 'none'");
 	fails("block-job-set-speed", "{'device': 'none', 'speed': 1}", "not found");
 	drop_overlay();

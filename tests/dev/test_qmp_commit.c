@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "block/block.h"
+#include "block/fault.h"
 #include "tests/dev/lib_qmp.h"
 #include "tests/dev/lib_virtio.h"
 #include "vmm/base/json.h"
@@ -68,6 +69,14 @@ static const char *file_of_disk(void)
 	snprintf(name, sizeof(name), "%s", strrchr(file, '/') ? strrchr(file, '/') + 1 : file);
 	json_decref(list);
 	return name;
+}
+
+/* Does the disk's own file stand on @name? */
+static bool drive_backing(const char *name)
+{
+	const struct block_node *n = d->node->backing.node;
+
+	return n && n->filename && strcmp(strrchr(n->filename, '/') + 1, name) == 0;
 }
 
 Test(qmp_commit, test_active_layer)
@@ -156,6 +165,148 @@ Test(qmp_commit, test_device_that_is_unplugged_ends_it)
 	tq_ok(&t, "blockdev-del", "{'node-name': 'disk'}");
 }
 
+Test(qmp_commit, test_layers_wait_for_job_finalize)
+{
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'top': '%s/two', "
+	      "'auto-finalize': false}", dir);
+	tq_await(&t, "pending");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_PENDING ? no error");
+	tq_fails(&t, "in state 'pending' cannot accept command verb 'pause'", "job-pause",
+		 "{'id': 'c0'}");
+	sh("qemu-img info -U three | grep -q 'backing file: .*/base.raw'");
+	cr_expect(drive_backing("two"), "the graph changes at the end");
+	tq_ok(&t, "job-finalize", "{'id': 'c0'}");
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.jobs, "created running waiting pending concluded null ");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED c0 no error");
+	cr_expect(drive_backing("base.raw"));
+}
+
+Test(qmp_commit, test_active_layer_waits_for_job_finalize)
+{
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'auto-finalize': false}");
+	tq_fails(&t, "cannot accept command verb 'finalize'", "job-finalize", "{'id': 'c0'}");
+	tq_await(&t, "ready");
+	tq_ok(&t, "job-complete", "{'id': 'c0'}");
+	cr_expect_str_eq(t.jobs, "created running ready waiting pending ");
+	cr_expect_str_eq(file_of_disk(), "three");
+	tq_ok(&t, "block-job-finalize", "{'id': 'c0'}");
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.jobs, "created running ready waiting pending concluded null ");
+	cr_expect_str_eq(file_of_disk(), "base.raw");
+}
+
+Test(qmp_commit, test_pending_ones_are_cancelled)
+{
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'auto-finalize': false}");
+	tq_await(&t, "ready");
+	tq_ok(&t, "job-complete", "{'id': 'c0'}");
+	tq_ok(&t, "job-cancel", "{'id': 'c0'}");
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_CANCELLED c0 no error");
+	*t.jobs = '\0';
+	tq_ok(&t, "block-commit", "{'job-id': 'c1', 'device': 'disk', 'top': '%s/two', "
+	      "'auto-finalize': false}", dir);
+	tq_await(&t, "pending");
+	tq_ok(&t, "block-job-cancel", "{'device': 'c1'}");
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_CANCELLED c1 no error");
+	cr_expect_str_eq(file_of_disk(), "three");
+	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
+}
+
+/* ---- errors ---- */
+
+/* Requests to the base. */
+static void fail_some(const char *op, const char *errno_word, int count)
+{
+	const char *base = d->node->backing.node->backing.node->backing.node->name;
+	struct err e = ERR_INIT;
+	char text[128];
+	json_t *args;
+
+	snprintf(text, sizeof(text), "id=f0,drive=%s,op=%s,errno=%s,count=%d", base, op, errno_word,
+		 count);
+	args = json_from_keyval(text, NULL, true, "fault", &e);
+	cr_assert_eq(block_fault_add(rig->vm->blocks, args, &e), 0, "%s", e.text);
+	json_decref(args);
+}
+
+static const char *io_status(void)
+{
+	json_t *list = tq_ask(&t, "query-block-jobs", "[BlockJobInfo]", "{}");
+	static char word[16];
+
+	snprintf(word, sizeof(word), "%s", json_str(json_array_get(list, 0), "io-status", "?"));
+	json_decref(list);
+	return word;
+}
+
+Test(qmp_commit, test_error_ends_it)
+{
+	fail_some("write", "EIO", 1);
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'auto-dismiss': false}");
+	tq_await(&t, "concluded");
+	cr_expect_str_eq(t.jobs, "created running aborting concluded ");
+	cr_expect(strstr(t.ended, "BLOCK_JOB_COMPLETED c0 node 'disk' cannot be committed to"), "%s",
+		  t.ended);
+	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
+}
+
+Test(qmp_commit, test_error_pauses_it)
+{
+	fail_some("write", "EIO", 2);
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'on-error': 'stop'}");
+	tq_await(&t, "paused");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_ERROR c0 no error");
+	cr_expect_str_eq(io_status(), "failed");
+	*t.jobs = '\0';
+	tq_ok(&t, "job-resume", "{'id': 'c0'}");
+	tq_await(&t, "paused");
+	cr_expect_str_eq(t.jobs, "running paused ");
+	tq_ok(&t, "job-resume", "{'id': 'c0'}");
+	cr_expect_str_eq(io_status(), "ok");
+	tq_await(&t, "ready");
+	tq_ok(&t, "job-complete", "{'id': 'c0'}");
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED c0 no error");
+	sh("qemu-img compare -q -U -f raw -F raw want.raw base.raw");
+}
+
+Test(qmp_commit, test_lack_of_space_pauses_it_and_it_is_cancelled)
+{
+	fail_some("write", "ENOSPC", 1);
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'on-error': 'enospc'}");
+	tq_await(&t, "paused");
+	cr_expect_str_eq(io_status(), "nospace");
+	tq_ok(&t, "job-cancel", "{'id': 'c0'}");
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_CANCELLED c0 no error");
+}
+
+Test(qmp_commit, test_error_is_ignored)
+{
+	fail_some("write", "EIO", 1);
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'on-error': 'ignore'}");
+	tq_await(&t, "ready");
+	cr_expect_str_eq(t.jobs, "created running ready ");
+}
+
+Test(qmp_commit, test_stream_waits_and_pauses_as_well)
+{
+	fail_some("read", "EIO", 1);
+	tq_ok(&t, "block-stream", "{'job-id': 's0', 'device': 'disk', 'on-error': 'stop', "
+	      "'auto-finalize': false}");
+	tq_await(&t, "paused");
+	tq_ok(&t, "job-resume", "{'id': 's0'}");
+	tq_await(&t, "pending");
+	tq_ok(&t, "job-finalize", "{'id': 's0'}");
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED s0 no error");
+	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three && "
+	   "! qemu-img info -U three | grep 'backing file'");
+}
+
 Test(qmp_commit, test_what_cannot_be_is_refused)
 {
 	tq_fails(&t, "Cannot find device='none'", "block-commit", "{'device': 'none'}");
@@ -167,9 +318,7 @@ Test(qmp_commit, test_what_cannot_be_is_refused)
 		 "{'device': 'disk', 'base-node': 'x'}");
 	tq_fails(&t, "no image stands on it", "block-commit",
 		 "{'device': 'disk', 'backing-file': 'x'}");
-	tq_fails(&t, "on-error=stop", "block-commit", "{'device': 'disk', 'on-error': 'stop'}");
-	tq_fails(&t, "auto-finalize=false", "block-commit",
-		 "{'device': 'disk', 'auto-finalize': false}");
+	tq_fails(&t, "Job not found: 'none'", "job-finalize", "{'id': 'none'}");
 	tq_fails(&t, "Job not found: 'none'", "job-complete", "{'id': 'none'}");
 	tq_fails(&t, "Job not found: 'none'", "block-job-complete", "{'device': 'none'}");
 	tq_fails(&t, "Invalid job ID '0'", "block-commit", "{'device': 'disk', 'job-id': '0'}");

@@ -306,6 +306,11 @@ static int pace(void *arg, uint64_t bytes, uint64_t done, uint64_t all)
 	return 0;
 }
 
+static int failed(void *arg, bool write, int err)
+{
+	return err;
+}
+
 static bool stopped(void *arg)
 {
 	struct job *j = arg;
@@ -323,7 +328,7 @@ static int ready(void *arg, uint64_t done, uint64_t all)
 static void *run_commit(void *arg)
 {
 	struct job *j = arg;
-	struct commit_watch w = { pace, ready, stopped, j };
+	struct commit_watch w = { pace, ready, failed, stopped, j };
 	struct loop *l;
 
 	if (loop_create(&l, "commit", LOOP_AIO_AUTO, &j->e))

@@ -91,6 +91,11 @@ static int ready(void *arg, uint64_t done, uint64_t all)
 	return atomic_load(&x.stop) ? -ECANCELED : atomic_load(&x.wish);
 }
 
+static int failed(void *arg, bool write, int err)
+{
+	return err;
+}
+
 static bool stopped(void *arg)
 {
 	return atomic_load(&x.stop);
@@ -112,7 +117,7 @@ static void on_ended(void *arg, int ret, const struct err *e)
 
 static void *run(void *arg)
 {
-	struct commit_watch w = { go_on, ready, stopped, NULL };
+	struct commit_watch w = { go_on, ready, failed, stopped, NULL };
 	struct loop *l;
 
 	cr_assert_eq(loop_create(&l, "commit", LOOP_AIO_AUTO, &x.run_e), 0);

@@ -138,13 +138,18 @@ static int no_pace(void *arg, uint64_t bytes, uint64_t so_far, uint64_t all)
 	return 0;
 }
 
+static int no_retry(void *arg, int err)
+{
+	return err;
+}
+
 static void *stream_thread(void *arg)
 {
 	struct err e = ERR_INIT;
 	struct loop *l;
 
 	cr_assert_eq(loop_create(&l, "stream", LOOP_AIO_AUTO, &e), 0);
-	cr_assert_eq(stream_run(job.s, l, no_pace, NULL, &e), 0, "%s", e.text);
+	cr_assert_eq(stream_run(job.s, l, no_pace, no_retry, NULL, &e), 0, "%s", e.text);
 	loop_destroy(l);
 	job.end = cd_now();
 	atomic_store(&job.over, true);
@@ -250,9 +255,14 @@ static bool never(void *arg)
 	return false;
 }
 
+static int no_try(void *arg, bool write, int err)
+{
+	return err;
+}
+
 static void *commit_thread(void *arg)
 {
-	struct commit_watch w = { no_pace, ready, never, NULL };
+	struct commit_watch w = { no_pace, ready, no_try, never, NULL };
 	struct err e = ERR_INIT;
 	struct loop *l;
 

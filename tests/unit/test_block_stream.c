@@ -61,6 +61,11 @@ static int go_on(void *arg, uint64_t bytes, uint64_t done, uint64_t all)
 	return 0;
 }
 
+static int give_up(void *arg, int err)
+{
+	return err;
+}
+
 static int stop_at_half(void *arg, uint64_t bytes, uint64_t done, uint64_t all)
 {
 	return done > all / 2 ? -ECANCELED : 0;
@@ -98,7 +103,7 @@ static void stream(const char *base)
 	struct stream *s;
 
 	cr_assert_eq(stream_create(t.g, "d0", base, NULL, &s, &e), 0, "%s", e.text);
-	cr_assert_eq(stream_run(s, l, go_on, NULL, &e), 0, "%s", e.text);
+	cr_assert_eq(stream_run(s, l, go_on, give_up, NULL, &e), 0, "%s", e.text);
 	finish(s);
 }
 
@@ -186,7 +191,7 @@ Test(block_stream, test_unplugged_before_the_switch)
 	make_chain("");
 	qt_open(&t, "top.qcow2", "format=qcow2");
 	cr_assert_eq(stream_create(t.g, "d0", NULL, NULL, &s, &e), 0, "%s", e.text);
-	cr_assert_eq(stream_run(s, l, go_on, NULL, &e), 0, "%s", e.text);
+	cr_assert_eq(stream_run(s, l, go_on, give_up, NULL, &e), 0, "%s", e.text);
 	drive_close(t.d);
 	finish_with(s, -ENODEV);
 	cr_expect(strstr(sentence, "was removed"), "%s", sentence);
@@ -202,7 +207,7 @@ Test(block_stream, test_cancelled_one_leaves_the_chain)
 	make_chain("");
 	qt_open(&t, "top.qcow2", "format=qcow2");
 	cr_assert_eq(stream_create(t.g, "d0", NULL, NULL, &s, &e), 0, "%s", e.text);
-	cr_assert_eq(stream_run(s, l, stop_at_half, NULL, &e), -ECANCELED);
+	cr_assert_eq(stream_run(s, l, stop_at_half, give_up, NULL, &e), -ECANCELED);
 	stream_destroy(s);
 	cr_expect_not_null(t.d->node->backing.node);
 	judge("");
@@ -221,7 +226,7 @@ Test(block_stream, test_failing_reads_end_it_with_a_sentence)
 	qt_open(&t, "top.qcow2", "format=qcow2");
 	qt_sh(&t, "truncate -s 1M base.raw");
 	cr_assert_eq(stream_create(t.g, "d0", NULL, NULL, &s, &e), 0, "%s", e.text);
-	cr_assert_lt(stream_run(s, l, go_on, NULL, &e), 0);
+	cr_assert_lt(stream_run(s, l, go_on, give_up, NULL, &e), 0);
 	cr_expect(strstr(e.text, "streaming fails at offset"), "%s", e.text);
 	stream_destroy(s);
 	qt_close(&t);
@@ -328,7 +333,7 @@ static void *run_stream(void *arg)
 	struct loop *own;
 
 	cr_assert_eq(loop_create(&own, "stream", LOOP_AIO_AUTO, &r->e), 0);
-	r->ret = stream_run(r->s, own, go_on, NULL, &r->e);
+	r->ret = stream_run(r->s, own, go_on, give_up, NULL, &r->e);
 	loop_destroy(own);
 	atomic_store(&r->over, 1);
 	return NULL;

@@ -4,7 +4,7 @@
  *
  * Spec:    QEMU's qapi/block-core.json (block-commit).
  * Threads: main loop; the copying on the job's thread, on a loop of its own.
- * Missing: on-error other than report, auto-finalize=false.
+ * Missing: nothing known.
  *
  * The command answers once the base is writable, so that a client hears at once what
  * is in the way.
@@ -21,8 +21,6 @@
 #include "vmm/loop/loop.h"
 
 extern const struct qmp_table qmp_table_commit;
-
-static const char *const on_error_words[] = { "report", "ignore", "enospc", "stop", "auto", NULL };
 
 struct commit_args {
 	char *id, *device, *base, *base_node, *top, *top_node, *backing, *filter;
@@ -45,11 +43,12 @@ static const struct prop commit_args[] = {
 		 "what the image above the top shall call the base"),
 	PROP_U64(struct commit_args, speed, "speed", 0, JOB_SPEED_MAX, 0, "at most; 0: no limit",
 		 .unit = "bytes/s"),
-	PROP_ENUM(struct commit_args, on_error, "on-error", on_error_words, 0,
-		  "only report is possible", .kind = "BlockdevOnError"),
+	PROP_ENUM(struct commit_args, on_error, "on-error", job_on_error_words, JOB_REPORT,
+		  "end the job, try again each second, or pause it", .kind = "BlockdevOnError"),
 	PROP_STR(struct commit_args, filter, "filter-node-name", NULL,
 		 "accepted; no node is inserted"),
-	PROP_BOOL(struct commit_args, finalize, "auto-finalize", true, "only true is possible"),
+	PROP_BOOL(struct commit_args, finalize, "auto-finalize", true,
+		  "false: the chain changes at job-finalize"),
 	PROP_BOOL(struct commit_args, dismiss, "auto-dismiss", true,
 		  "false: the job stays until job-dismiss"),
 	PROP_END
@@ -96,6 +95,11 @@ static int ready(void *arg, uint64_t done, uint64_t all)
 	return r < 0 ? r : wishes[r];
 }
 
+static int failed(void *arg, bool write, int err)
+{
+	return job_failed(arg, write, err);
+}
+
 static bool stopped(void *arg)
 {
 	return job_is_cancelled(arg);
@@ -104,7 +108,7 @@ static bool stopped(void *arg)
 static int run(struct job *j, void *arg, struct err *e)
 {
 	struct work *w = arg;
-	struct commit_watch watch = { pace, ready, stopped, j };
+	struct commit_watch watch = { pace, ready, failed, stopped, j };
 	struct loop *l;
 	int r = loop_create(&l, "commit", qmp_vm(w->q)->aio, e);
 
@@ -190,11 +194,6 @@ static int find(struct block_graph *g, const char *disk, const char *file, const
 
 static int check(const struct commit_args *a, struct err *e)
 {
-	if (a->on_error)
-		return err_set(e, -ENOTSUP, "on-error=%s is not supported; leave it out",
-			       on_error_words[a->on_error]);
-	if (!a->finalize)
-		return err_set(e, -ENOTSUP, "auto-finalize=false is not supported; leave it out");
 	if (a->backing && !a->top && !a->top_node)
 		return err_set(e, -EINVAL, "backing-file specified, but the top is the disk's own, "
 			       "and no image stands on it");
@@ -218,7 +217,8 @@ static int cmd_commit(struct qmp *q, void *args, json_t **ret, struct err *e)
 	w = xcalloc(1, sizeof(*w));
 	w->q = q;
 	w->id = xstrdup(a->id ? a->id : a->device);
-	w->opts = (struct job_block_opts){ a->speed, a->dismiss };
+	w->opts = (struct job_block_opts){ a->speed, (enum job_on_error)a->on_error,
+					   a->finalize, a->dismiss };
 	r = commit_start(g, &o, begun, w, &w->c, e);
 	if (r) {
 		work_free(w);
@@ -246,9 +246,4 @@ static const struct qmp_cmd cmds[] = {
 	{ 0 }
 };
 
-static const struct qmp_type types[] = {
-	{ .name = "BlockdevOnError", .meta = QMP_ENUM, .words = on_error_words },
-	{ 0 }
-};
-
-const struct qmp_table qmp_table_commit = { .cmds = cmds, .types = types, .fini = fini };
+const struct qmp_table qmp_table_commit = { .cmds = cmds, .fini = fini };

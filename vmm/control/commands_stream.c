@@ -4,8 +4,7 @@
  *
  * Spec:    QEMU's qapi/block-core.json (block-stream).
  * Threads: main loop; the copying on the job's thread, on a loop of its own.
- * Missing: bottom, on-error other than report, streaming into a node that is not
- *          a disk's top.
+ * Missing: bottom, streaming into a node that is not a disk's top.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,6 +20,7 @@
 struct stream_args {
 	char *id, *device, *base, *base_node, *backing;
 	uint64_t speed;
+	int on_error;
 	bool finalize, dismiss;
 };
 
@@ -35,7 +35,10 @@ static const struct prop stream_args[] = {
 		 "what the image shall call it"),
 	PROP_U64(struct stream_args, speed, "speed", 0, JOB_SPEED_MAX, 0, "at most; 0: no limit",
 		 .unit = "bytes/s"),
-	PROP_BOOL(struct stream_args, finalize, "auto-finalize", true, "only true is possible"),
+	PROP_ENUM(struct stream_args, on_error, "on-error", job_on_error_words, JOB_REPORT,
+		  "end the job, try again each second, or pause it", .kind = "BlockdevOnError"),
+	PROP_BOOL(struct stream_args, finalize, "auto-finalize", true,
+		  "false: the chain changes at job-finalize"),
 	PROP_BOOL(struct stream_args, dismiss, "auto-dismiss", true,
 		  "false: the job stays until job-dismiss"),
 	PROP_END
@@ -52,6 +55,12 @@ static int pace(void *arg, uint64_t bytes, uint64_t done, uint64_t all)
 	return job_pace(arg, bytes, done, all);
 }
 
+/* Of a layer and into the top: both look like reading. */
+static int failed(void *arg, int err)
+{
+	return job_failed(arg, false, err);
+}
+
 static int run(struct job *j, void *arg, struct err *e)
 {
 	struct work *w = arg;
@@ -60,7 +69,7 @@ static int run(struct job *j, void *arg, struct err *e)
 
 	if (r)
 		return r;
-	r = stream_run(w->s, l, pace, j, e);
+	r = stream_run(w->s, l, pace, failed, j, e);
 	loop_destroy(l);
 	return r;
 }
@@ -112,7 +121,8 @@ static int cmd_stream(struct qmp *q, void *args, json_t **ret, struct err *e)
 {
 	struct block_graph *g = qmp_vm(q)->blocks;
 	struct stream_args *a = args;
-	struct job_block_opts o = { a->speed, a->dismiss };
+	struct job_block_opts o = { a->speed, (enum job_on_error)a->on_error, a->finalize,
+				    a->dismiss };
 	const char *base = a->base_node;
 	struct work *w;
 	int r = 0;
@@ -122,8 +132,6 @@ static int cmd_stream(struct qmp *q, void *args, json_t **ret, struct err *e)
 			       "time");
 	if (a->backing && !a->base && !a->base_node)
 		return err_set(e, -EINVAL, "backing-file specified, but streaming the entire chain");
-	if (!a->finalize)
-		return err_set(e, -ENOTSUP, "auto-finalize=false is not supported; leave it out");
 	if (a->base)
 		r = find_base(g, a->device, a->base, &base, e);
 	if (r)

@@ -33,8 +33,15 @@ struct job_ops {
 
 #define JOB_SPEED_MAX	(1ull << 50)
 
+/* What an error means (qapi BlockdevOnError): auto as enospc, which pauses the job
+ * when space is short and else ends it. */
+enum job_on_error { JOB_REPORT, JOB_IGNORE, JOB_ENOSPC, JOB_PAUSE, JOB_AUTO };
+extern const char *const job_on_error_words[];
+
 struct job_block_opts {
 	uint64_t speed;			/* bytes per second; 0: as fast as it goes */
+	enum job_on_error on_error;
+	bool auto_finalize;		/* false: it waits for job-finalize */
 	bool auto_dismiss;
 };
 
@@ -53,6 +60,10 @@ void job_progress(struct job *j, uint64_t done, uint64_t all);
 /* The same after @bytes of work: waits while the job is paused or too fast.
  * -ECANCELED: end now. */
 int job_pace(struct job *j, uint64_t bytes, uint64_t done, uint64_t all);
+/* On the job's thread: reading or writing failed with @err. Tells the client, and waits
+ * as on-error= says. 0: try again; else what to end with, @err or -ECANCELED. */
+int job_failed(struct job *j, bool write, int err);
+
 /* What a client wants of a job that is ready. */
 enum job_wish { JOB_GO_ON, JOB_COMPLETE, JOB_STOP };
 
