@@ -174,7 +174,9 @@ int file_lock_set(struct file_lock *l, int fd, const char *name, uint32_t perm,
 	uint32_t unshared = BLOCK_PERM_ALL & ~shared;
 	int r;
 
-	if (l->off)
+	/* Nothing new: others were asked about that before. A chain of many files changes
+	 * its permissions often. */
+	if (l->off || (perm == l->perm && unshared == l->unshared))
 		return 0;
 	r = lock_new(fd, PERM_BASE, perm, l->perm);
 	if (r == 0)
