@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "block/file.h"
@@ -261,12 +262,46 @@ void cd_work(unsigned int rounds, void (*each)(unsigned int round, unsigned int 
 
 /* ---- crashes ---- */
 
-static void apply(int fd, const struct entry *e, uint64_t from, uint64_t len)
-{
-	static const uint8_t zero[512];
+/* A file as it becomes, in memory: a process for each step took most of the time. */
+struct content {
+	uint8_t *mem;
+	size_t room, len;
+};
 
-	cr_assert_eq(fd_write_full(fd, e->data ? e->data + from : zero, len,
-				   (off_t)(e->off + from)), 0);
+static void load(struct content *c, const char *name, size_t room)
+{
+	int fd = open(bt_path(&cd.t, name), O_RDONLY | O_CLOEXEC);
+	struct stat st = { 0 };
+
+	if (fd >= 0)
+		cr_assert_eq(fstat(fd, &st), 0);
+	c->len = align_up((size_t)st.st_size, 65536);
+	c->room = MAX(c->len, room);
+	c->mem = calloc(1, c->room + 1);
+	if (fd >= 0)
+		cr_assert_eq(fd_read_full(fd, c->mem, (size_t)st.st_size, 0), 0);
+	fd_close(&fd);
+}
+
+static void store(const struct content *c, const char *name, size_t len)
+{
+	int fd;
+
+	unlink(bt_path(&cd.t, name));
+	fd = open(bt_path(&cd.t, name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	cr_assert(fd >= 0);
+	cr_assert_eq(fd_write_full(fd, c->mem, c->len, 0), 0);
+	cr_assert_eq(ftruncate(fd, (off_t)len), 0);
+	close(fd);
+}
+
+static void apply(struct content *c, const struct entry *e, uint64_t from, uint64_t len)
+{
+	if (e->data)
+		memcpy(c->mem + e->off + from, e->data + from, len);
+	else
+		memset(c->mem + e->off + from, 0, len);
+	c->len = MAX(c->len, e->off + from + len);
 }
 
 /* File @file as a crash at position @at could leave it. */
@@ -274,27 +309,25 @@ static void crash_file(size_t at, int file)
 {
 	unsigned int mood = qt_rnd(4);	/* nothing, everything, or some sectors */
 	char name[16], was[16] = "before";
-	int fd;
+	struct content c;
+	size_t room = 0;
 
 	snprintf(name, sizeof(name), "c%d", file);
 	if (file)
 		snprintf(was, sizeof(was), "before%d", file);
-	if (access(bt_path(&cd.t, was), F_OK) == 0)
-		qt_sh(&cd.t, "cp %s %s && truncate -s %%64k %s", was, name, name);
-	else
-		qt_sh(&cd.t, "rm -f %s && touch %s", name, name);
-	fd = open(bt_path(&cd.t, name), O_RDWR | O_CLOEXEC);
-	cr_assert(fd >= 0);
+	for (size_t i = 0; i < at; i++)
+		if (rec[i].file == file)
+			room = MAX(room, rec[i].off + rec[i].len);
+	load(&c, was, room);
 	for (size_t i = 0; i < at; i++) {
 		bool durable = rec[i].durable && rec[i].durable <= at;
 
 		for (uint64_t s = 0; rec[i].file == file && s < rec[i].len; s += 512)
 			if (durable || mood == 1 || (mood > 1 && qt_rnd(mood == 2 ? 2 : 6) == 0))
-				apply(fd, &rec[i], s, MIN(rec[i].len - s, (uint64_t)512));
+				apply(&c, &rec[i], s, MIN(rec[i].len - s, (uint64_t)512));
 	}
-	close(fd);
-	if (!cd.files[file].raw)
-		qt_sh(&cd.t, "truncate -s %%64k %s", name);
+	store(&c, name, cd.files[file].raw ? c.len : align_up(c.len, 65536));
+	free(c.mem);
 }
 
 /* The chain that is the disk then; returns its top. */
