@@ -474,6 +474,70 @@ Test(verbs, test_snapshot_create_and_list)
 	cr_expect(says("3\n"), "%s", out);
 }
 
+/* An agent as a guest's could be, that writes what it was asked to $T/asked. It says
+ * something old first, and @freeze to guest-fsfreeze-freeze. */
+static void start_agent(const char *freeze)
+{
+	FILE *f;
+	char name[96];
+
+	snprintf(name, sizeof(name), "%s/agent.py", top);
+	f = fopen(name, "w");
+	cr_assert(f);
+	fprintf(f, "import json, os, socket, sys\n"
+		"s = socket.socket(socket.AF_UNIX)\n"
+		"s.bind(os.environ['T'] + '/ga.sock')\n"
+		"s.listen(1)\n"
+		"open(os.environ['T'] + '/listens', 'w')\n"
+		"c, _ = s.accept()\n"
+		"log = open(os.environ['T'] + '/asked', 'w')\n"
+		"c.sendall(b'{\"return\": 1}\\n')\n"
+		"for line in c.makefile('rb'):\n"
+		"    q = json.loads(line.lstrip(b'\\xff'))\n"
+		"    print(q['execute'], file=log, flush=True)\n"
+		"    a, pre = {'return': 2}, b''\n"
+		"    if q['execute'] == 'guest-sync-delimited':\n"
+		"        a, pre = {'return': q['arguments']['id']}, b'\\xff'\n"
+		"    if q['execute'] == 'guest-fsfreeze-freeze':\n"
+		"        a = %s\n"
+		"    c.sendall(pre + json.dumps(a).encode() + b'\\n')\n", freeze);
+	fclose(f);
+	cr_assert_eq(sh("rm -f $T/ga.sock $T/listens; (T=$T python3 %s >$T/agent.log 2>&1 &); "
+			"for i in $(seq 100); do [ -e $T/listens ] && break; sleep 0.1; done; "
+			"test -e $T/listens", name), 0, "%s", out);
+}
+
+Test(verbs, test_snapshot_of_file_systems_that_hold_still)
+{
+	cr_assert_eq(sh("truncate -s 1M $T/a.raw"), 0);
+	start("web", "-drive file=$T/a.raw,format=raw,if=none,id=d0 -device virtio-blk-pci,drive=d0");
+	start_agent("{'return': 3}");
+	cr_expect_eq(sh("$R snapshot create web monday --quiesce --agent $T/ga.sock"), 0, "%s", out);
+	cr_expect(says("web: snapshot monday created\n"), "%s", out);
+	cr_expect_eq(sh("cat $T/asked"), 0);
+	cr_expect_str_eq(out, "guest-sync-delimited\nguest-fsfreeze-freeze\nguest-fsfreeze-thaw\n");
+	/* Nothing is frozen, nothing stays. */
+	start_agent("{'error': {'desc': 'no \\33[1mfreezer'}}");
+	cr_expect_eq(sh("$R snapshot create web x --agent $T/ga.sock"), 1, "%s", out);
+	cr_expect(says("web: the guest agent to guest-fsfreeze-freeze: no ?[1mfreezer"), "%s", out);
+	cr_expect_eq(sh("! test -e $T/a.x.qcow2 && tail -1 $T/asked"), 0);
+	cr_expect_str_eq(out, "guest-fsfreeze-thaw\n");
+	cr_expect_eq(sh("$R snapshot create web x --quiesce"), 1, "%s", out);
+	cr_expect(says("web has no channel for a guest agent; start it with "), "%s", out);
+}
+
+Test(verbs, test_agent_that_is_not_there_is_not_waited_for)
+{
+	cr_assert_eq(sh("truncate -s 1M $T/a.raw"), 0);
+	start("web", "-drive file=$T/a.raw,format=raw,if=none,id=d0 -device virtio-blk-pci,drive=d0 "
+	      "-device virtio-serial-pci -chardev socket,id=c0,path=$T/c.sock,server=on,wait=off "
+	      "-device virtserialport,chardev=c0,name=org.qemu.guest_agent.0");
+	cr_expect_eq(sh("$R snapshot create web x --quiesce"), 1, "%s", out);
+	cr_expect(says("web: the guest agent does not answer guest-sync-delimited; is "), "%s", out);
+	cr_expect_eq(sh("test -e $T/a.x.qcow2"), 1);
+	cr_expect_eq(sh("$R snapshot create web y"), 0, "%s", out);
+}
+
 /* a.raw <- a.monday.qcow2 <- a.tuesday.qcow2, each with something, and the disk. */
 static void start_on_snapshots(void)
 {

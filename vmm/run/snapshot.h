@@ -29,6 +29,8 @@ struct snap {
 	char made_up[24];	/* the name where none was given */
 	char **disk;		/* "DISK" or "DISK=FILE", borrowed */
 	int disks;
+	bool quiesce;
+	const char *agent;	/* its socket, where the user says; borrowed */
 	struct qmpc *q;
 	json_t *list, *nodes;	/* query-block, query-named-block-nodes */
 	struct snap_overlay overlay[SNAP_DISKS_MAX];

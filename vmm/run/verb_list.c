@@ -65,13 +65,15 @@ const struct verb verbs[] = {
 	  "With --config it is taken out of the file that the VM was started from." },
 	{ "topology", "NAME", 1, 1, verb_json_opts, verb_topology,
 	  "draw a VM's PCI tree with its free ports", NULL },
-	{ "snapshot", "create NAME [SNAPSHOT] [--disk DISK[=FILE]]... | list NAME [--json] | "
-	  "delete|revert NAME SNAPSHOT [--disk DISK]...", 0, -1,
+	{ "snapshot", "create NAME [SNAPSHOT] [--disk DISK[=FILE]]... [--quiesce] | "
+	  "list NAME [--json] | delete|revert NAME SNAPSHOT [--disk DISK]...", 0, -1,
 	  NULL, verb_snapshot, "freeze a running VM's disks, list what was frozen, go back to it",
 	  "From then on the guest writes to new qcow2 files, FILE or, for root.raw and the\n"
 	  "snapshot monday, root.monday.qcow2; the files before are left as they are. All\n"
 	  "disks that it writes to, or those named by device, drive or node: all of them at\n"
 	  "one point in time, or none. Without SNAPSHOT it is called after the time.\n"
+	  "--quiesce lets the guest's agent freeze its file systems for that moment; its\n"
+	  "socket is found, or given with --agent SOCKET.\n"
 	  "delete forgets a snapshot: what was written since then, up to the next one, goes\n"
 	  "into the file below, while the guest runs, and the snapshot's own file is removed.\n"
 	  "revert takes the disks back to that moment and resets the guest; what was written\n"

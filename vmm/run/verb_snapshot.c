@@ -3,7 +3,7 @@
  * disks; create and list.
  *
  * Threads: the only one of the process.
- * Missing: --quiesce, which needs an agent in the guest.
+ * Missing: nothing known.
  *
  * Nothing is recorded: a snapshot is the file that the guest's writes go to since
  * then, and the chains of the running VM are the list of them. Its name is in the
@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
+#include "vmm/run/agent.h"
 #include "vmm/run/snapshot.h"
 #include "vmm/run/table.h"
 
@@ -35,7 +37,7 @@ static int usage(struct verb_call *c, const char *why, const char *word, struct 
 		       c->verb->args);
 }
 
-/* [SNAPSHOT] [--disk DISK[=FILE]]... [--atomic] */
+/* [SNAPSHOT] [--disk DISK[=FILE]]... [--atomic] [--quiesce] [--agent SOCKET] */
 static int parse(struct snap *s, bool new, struct err *e)
 {
 	struct verb_call *c = s->c;
@@ -45,7 +47,11 @@ static int parse(struct snap *s, bool new, struct err *e)
 
 		if (strcmp(word, "--atomic") == 0)
 			continue;	/* always all or none */
-		if (strcmp(word, "--disk") == 0 && c->argv[i + 1])
+		if (new && strcmp(word, "--quiesce") == 0)
+			s->quiesce = true;
+		else if (new && strcmp(word, "--agent") == 0 && c->argv[i + 1])
+			s->agent = c->argv[++i];
+		else if (strcmp(word, "--disk") == 0 && c->argv[i + 1])
 			s->disk[s->disks++] = c->argv[++i];
 		else if (strncmp(word, "--disk=", 7) == 0)
 			s->disk[s->disks++] = c->argv[i] + 7;
@@ -292,6 +298,63 @@ int snap_make(struct snap *s, struct snap_overlay *o, struct err *e)
 	return r ? r : add_node(s, o, e);
 }
 
+/* ---- quiesce ---- */
+
+#define FREEZE_MS	20000	/* to write what the guest has in memory */
+#define THAW_MS		10000
+
+/* The guest's file systems hold still; *@a is for thaw(). */
+static int freeze(struct snap *s, struct agent **a, struct err *e)
+{
+	json_int_t n = 0;
+	char *path = NULL;
+	int r = 0;
+
+	if (s->agent)
+		path = xstrdup(s->agent);
+	else
+		r = agent_socket(s->q, s->vm, &path, e);
+	if (r == 0)
+		r = agent_open(a, s->vm, path, e);
+	free(path);
+	if (r == 0)
+		r = agent_run(*a, "guest-fsfreeze-freeze", FREEZE_MS, &n, e);
+	return r;
+}
+
+/* Also where freezing failed half-way, or nobody knows whether it did. */
+static int thaw(struct agent *a, struct err *e)
+{
+	json_int_t n = 0;
+
+	return agent_run(a, "guest-fsfreeze-thaw", THAW_MS, &n, e);
+}
+
+/* The switch, with the guest's file systems whole in what is frozen. */
+static int switch_quiesced(struct snap *s, struct err *e)
+{
+	struct err late = ERR_INIT;
+	struct agent *a = NULL;
+	sigset_t ends, old;
+	int r;
+
+	/* Ended half-way we would leave the guest frozen. All of it has a time limit. */
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGINT);
+	sigaddset(&ends, SIGTERM);
+	sigaddset(&ends, SIGHUP);
+	sigprocmask(SIG_BLOCK, &ends, &old);
+	r = freeze(s, &a, e);
+	if (r == 0)
+		r = snap_switch(s, e);
+	if (a && thaw(a, &late) < 0)
+		fprintf(stderr, "roost: warning: %s; thaw the guest's file systems with fsfreeze -u\n",
+			late.text);
+	agent_close(a);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return r;
+}
+
 static int create(struct snap *s, struct err *e)
 {
 	int r = choose_disks(s, s->list, e);
@@ -299,7 +362,7 @@ static int create(struct snap *s, struct err *e)
 	for (int i = 0; i < s->overlays && r == 0; i++)
 		r = snap_make(s, &s->overlay[i], e);
 	if (r == 0)
-		r = snap_switch(s, e);
+		r = s->quiesce || s->agent ? switch_quiesced(s, e) : snap_switch(s, e);
 	/* Without an answer nobody knows whether the guest writes there by now. */
 	if (r && r != -ETIMEDOUT && r != -EPIPE)
 		snap_undo(s);
