@@ -142,14 +142,14 @@ Test(block_reopen, test_discard_and_detect_zeroes_count_at_once)
 	cr_assert_eq(bt_io(&t, BLOCK_DISCARD, 0, NULL, DISK, 0), 0);
 	cr_assert_eq(bt_io(&t, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
 	stat(bt_path(&t, "a.raw"), &st);
-	cr_assert_geq(st.st_blocks * 512, DISK, "ignored discards gave space back");
+	cr_assert_geq((uint64_t)st.st_blocks * 512, DISK, "ignored discards gave space back");
 	reopens("[{" RAW_R ", 'discard': 'unmap', 'detect-zeroes': 'unmap'},"
 		"{" FILE_F ", 'discard': 'unmap', 'aio': 'threads'}]");
 	cr_assert_eq(bt_io(&t, BLOCK_DISCARD, 0, NULL, DISK / 2, 0), 0);
 	cr_assert_eq(bt_io(&t, BLOCK_WRITE, DISK / 2, zeroes, sizeof(zeroes), 0), 0);
 	cr_assert_eq(bt_io(&t, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
 	stat(bt_path(&t, "a.raw"), &st);
-	cr_assert_leq(st.st_blocks * 512, DISK / 2 - (int)sizeof(zeroes));
+	cr_assert_leq((uint64_t)st.st_blocks * 512, DISK / 2 - sizeof(zeroes));
 	/* What is not stated has its default again. */
 	reopens("[{" RAW_R "}]");
 	cr_expect_eq(node("r")->discard, BLOCK_DISCARD_IGNORE);
