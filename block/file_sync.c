@@ -161,7 +161,8 @@ void file_sync_lost(struct file_node *f, int ret)
 static bool would_wait_for_itself(const struct file_node *f, const struct block_req *r)
 {
 	return f->sync.running && f->sync.running->loop == f->n.graph->loop &&
-		r->loop == f->n.graph->wait_loop;
+		(r->loop == f->n.graph->wait_loop ||
+		 (atomic_load(&f->n.graph->joining) && r->loop != f->n.graph->loop));
 }
 
 /* So it has an fdatasync of its own (when a node is closed, or no longer written to).
@@ -173,6 +174,43 @@ static void flush_alone(struct file_node *f, struct block_req *r)
 	if (ret && !harmless(f))
 		file_sync_lost(f, ret);
 	block_done_later(r, ret);
+}
+
+/* Flushes that came behind one of the main loop, before that began to wait for
+ * whoever sent them. */
+static void free_waiting(struct file_node *f)
+{
+	struct file_sync *s = &f->sync;
+	struct block_req *r, *next, *others = NULL, **p;
+
+	pthread_mutex_lock(&s->lock);
+	for (p = &s->waiting; s->running && s->running->loop == f->n.graph->loop && (r = *p);) {
+		if (r->loop == f->n.graph->loop) {
+			p = &r->next;
+			continue;
+		}
+		*p = r->next;
+		r->next = others;
+		others = r;
+	}
+	for (p = &s->waiting; *p; p = &(*p)->next)
+		;
+	s->tail = p;
+	pthread_mutex_unlock(&s->lock);
+	for (r = others; r; r = next) {
+		next = r->next;
+		flush_alone(f, r);
+	}
+}
+
+void file_sync_join(struct block_graph *g, pthread_t thread)
+{
+	atomic_store(&g->joining, true);
+	for (struct block_node *n = g->nodes; n; n = n->next)
+		if (n->opened && n->drv->submit == file_submit)
+			free_waiting((struct file_node *)n);
+	pthread_join(thread, NULL);
+	atomic_store(&g->joining, false);
 }
 
 void file_flush(struct file_node *f, struct block_req *r)

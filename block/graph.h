@@ -20,6 +20,7 @@ struct block_graph {
 	 * as long as there are any, no node may go. */
 	unsigned int late;
 	struct loop *wait_loop;		/* block_graph_wait_loop() */
+	_Atomic bool joining;		/* file_sync_join() */
 	bool memory_locked;		/* reserved addresses cost memory */
 	/* Bumped when edges change, or who may write where: what a node knows
 	 * of those below it holds for one generation. Read on any loop. */
@@ -38,6 +39,10 @@ int block_check_reserved(const struct block_node *n, struct err *e);
 int graph_open_backing(struct block_node *n, struct err *e);
 /* A name for a node or drive: taken, badly formed, or 0. */
 int graph_check_name(struct block_graph *g, const char *name, struct err *e);
+
+/* pthread_join() on the main loop, of a thread that may wait for a flush: one behind
+ * a flush of that loop would never come (file_sync.c). */
+void file_sync_join(struct block_graph *g, pthread_t thread);
 
 /* {"cache":{"direct":true}} -> {"cache.direct":true}; members that are called
  * as in @keep (NULL-terminated, may be NULL) stay as they are. A new object. */
