@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "block/block.h"
+#include "block/graph.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/control/qmp.h"
@@ -139,7 +140,8 @@ static void unlink_resize(struct resize *r)
 	while (*p != r)
 		p = &(*p)->next;
 	*p = r->next;
-	pthread_join(r->thread, NULL);
+	/* At quit its flush may be behind one of this loop. */
+	file_sync_join(r->edge.node->graph, r->thread);
 }
 
 /* Back on the main loop. */

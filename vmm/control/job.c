@@ -15,6 +15,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "block/graph.h"
 #include "vmm/base/util.h"
 #include "vmm/control/qmp.h"
 #include "vmm/core/vm.h"
@@ -436,7 +437,8 @@ void job_end_all(struct qmp *q)
 		*job_list(q) = j->next;
 		if (j->threading) {
 			job_cancel(j);
-			pthread_join(j->thread, NULL);
+			/* Its last flush may be behind one of this loop. */
+			file_sync_join(qmp_vm(q)->blocks, j->thread);
 			loop_work_cancel(qmp_vm(q)->main, &j->work);
 			loop_work_cancel(qmp_vm(q)->main, &j->ready_work);
 			loop_work_cancel(qmp_vm(q)->main, &j->error_work);
