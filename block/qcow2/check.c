@@ -651,6 +651,9 @@ int image_check(struct block_node *n, struct loop *l, enum image_fix fix, struct
 
 	if (!node_is_qcow2(n))
 		return err_set(e, -ENOTSUP, "This image format does not support checks");
+	if (((struct q2 *)n)->snapshot)
+		return err_set(e, -ENOTSUP, "node '%s' shows an internal snapshot; check the image "
+			       "without internal-snapshot=", n->name);
 	r = fix == IMAGE_FIX_ALL && !can_grow((struct q2 *)n) ? check_room((struct q2 *)n, l, e) : 0;
 	return r ? r : check(n, l, fix, c, e);
 }

@@ -261,6 +261,9 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 
 	if (!node_is_qcow2(n))
 		return err_set(e, -ENOTSUP, "only qcow2 images have backing files");
+	if (q->snapshot)	/* its header is not the image's */
+		return err_set(e, -EROFS, "node '%s' shows the internal snapshot '%.64s', which "
+			       "cannot be written", n->name, q->snapshot);
 	if (name && (!*name || strlen(name) > BACKING_NAME_MAX))
 		return err_set(e, -EINVAL, "the backing file's name must have 1 to %u bytes",
 			       BACKING_NAME_MAX);

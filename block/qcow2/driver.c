@@ -37,6 +37,9 @@ static const struct prop qcow2_props[] = {
 	PROP_ONOFFAUTO(struct q2, pass_discard, "pass-discard-request", PROP_AUTO,
 		       "give the space of freed clusters back to the host; auto: with "
 		       "discard=unmap"),
+	PROP_STR(struct q2, snapshot, "internal-snapshot", NULL,
+		 "show the disk as the internal snapshot of this id, or else of this name, kept "
+		 "it; nothing can be written then"),
 	PROP_ENUM(struct q2, overlap_check, "overlap-check", overlap_words, 2,
 		  "accepted; data is never written over metadata, whatever the image says",
 		  .flags = PROP_RUNTIME),
@@ -163,6 +166,8 @@ static int qcow2_open(struct block_node *n, struct err *e)
 	if (r)
 		return r;
 	r = read_header(q, l, e);
+	if (r == 0 && q->snapshot)
+		r = q2_snapshot_show(q, l, e);
 	if (r == 0)
 		r = open_tables(q, l, e);
 	if (r)
@@ -393,6 +398,11 @@ static int qcow2_set_perm(struct block_node *n, uint32_t perm, uint32_t shared, 
 	uint32_t below = BLOCK_PERM_READ | (write ? BLOCK_PERM_WRITE | BLOCK_PERM_RESIZE : 0);
 	int r = 0;
 
+	/* read-only=off may be asked for later, by blockdev-reopen. */
+	if (write && q->snapshot)
+		return err_set(e, -EROFS, "node '%s' shows the internal snapshot '%.64s', which "
+			       "cannot be written; convert it into an image of its own", n->name,
+			       q->snapshot);
 	if (write && n->read_only)
 		return err_set(e, -EROFS, "node '%s' is read-only", n->name);
 	if (!write && q->writable)

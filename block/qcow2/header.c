@@ -117,10 +117,9 @@ static uint64_t l1_needed(const struct q2_header *h)
 	return (h->size >> shift) + ((h->size & (BIT64(shift) - 1)) != 0);
 }
 
-static int check_tables(const struct q2_header *h, uint64_t file_bytes, struct err *e)
+int q2_header_check_l1(const struct q2_header *h, uint64_t file_bytes, struct err *e)
 {
 	uint64_t cs = BIT64(h->cluster_bits);
-	int r;
 
 	if (h->size > INT64_MAX || l1_needed(h) > L1_BYTES_MAX / 8)
 		return err_set(e, -EFBIG, "the disk is %" PRIu64 " bytes, too large for clusters "
@@ -131,6 +130,16 @@ static int check_tables(const struct q2_header *h, uint64_t file_bytes, struct e
 	if (h->l1_size < l1_needed(h))
 		return err_set(e, -EINVAL, "the L1 table has %" PRIu32 " entries, too few for %"
 			       PRIu64 " bytes", h->l1_size, h->size);
+	return check_table("L1 table", h->l1_offset, h->l1_size * 8ull, file_bytes, cs, e);
+}
+
+static int check_tables(const struct q2_header *h, uint64_t file_bytes, struct err *e)
+{
+	uint64_t cs = BIT64(h->cluster_bits);
+	int r = q2_header_check_l1(h, file_bytes, e);
+
+	if (r)
+		return r;
 	if (h->reftable_clusters > REFTABLE_BYTES_MAX >> h->cluster_bits)
 		return err_set(e, -EFBIG, "the refcount table has %" PRIu32 " clusters; at most %"
 			       PRIu64 " are allowed", h->reftable_clusters,
@@ -140,11 +149,8 @@ static int check_tables(const struct q2_header *h, uint64_t file_bytes, struct e
 	if (h->nb_snapshots > SNAPSHOTS_MAX)
 		return err_set(e, -EFBIG, "there are %" PRIu32 " internal snapshots; at most %u "
 			       "are allowed", h->nb_snapshots, SNAPSHOTS_MAX);
-	r = check_table("L1 table", h->l1_offset, h->l1_size * 8ull, file_bytes, cs, e);
-	if (r == 0)
-		r = check_table("refcount table", h->reftable_offset,
-				(uint64_t)h->reftable_clusters << h->cluster_bits, file_bytes,
-				cs, e);
+	r = check_table("refcount table", h->reftable_offset,
+			(uint64_t)h->reftable_clusters << h->cluster_bits, file_bytes, cs, e);
 	if (r == 0)
 		r = check_table("snapshot table", h->snapshots_offset, h->nb_snapshots * 40ull,
 				file_bytes, cs, e);

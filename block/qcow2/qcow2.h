@@ -224,6 +224,7 @@ struct q2 {
 	bool lazy_refcounts;
 	int pass_discard;
 	int overlap_check;
+	char *snapshot;			/* shown in place of the disk; NULL: none */
 	json_t *file_opt, *backing_opt, *data_opt;	/* listed for help */
 
 	struct q2_header h;
@@ -404,6 +405,8 @@ void q2_release(void *p, uint64_t bytes);
  * everything that needs no further read. */
 int q2_header_parse(struct q2_header *h, const uint8_t *buf, size_t len, uint64_t file_bytes,
 		    struct err *e);
+/* The disk's size and its L1 table alone. */
+int q2_header_check_l1(const struct q2_header *h, uint64_t file_bytes, struct err *e);
 int q2_extensions_parse(struct q2 *q, const uint8_t *cluster, size_t len, struct err *e);
 /* Names of unknown incompatible features, from the image's own table. */
 int q2_refuse_features(const struct q2_header *h, const uint8_t *cluster, size_t len,
@@ -578,6 +581,8 @@ struct q2_snapshot {
 int q2_snapshots_read(struct q2 *q, struct loop *l, struct q2_snapshot **out, uint64_t *bytes,
 		      struct err *e);
 void q2_snapshots_free(struct q2_snapshot *s, uint32_t n);
+/* While opening: q->h tells of the disk that q->snapshot kept, and must not be written. */
+int q2_snapshot_show(struct q2 *q, struct loop *l, struct err *e);
 
 /* resize.c: the driver's check_length and set_length; growing only */
 int q2_check_length(const struct block_node *n, uint64_t bytes, struct err *e);

@@ -3,13 +3,15 @@
  *
  * Spec:    docs/interop/qcow2.txt, "s Snapshots".
  * Threads: as q2_sync_io().
- * Missing: making, deleting and loading them; they are listed and preserved.
+ * Missing: making, deleting and going back to them; they are listed, preserved and
+ *          read.
  */
 #include "block/qcow2/qcow2.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define ENTRY_FIXED	40
 
@@ -101,4 +103,44 @@ int q2_snapshots_read(struct q2 *q, struct loop *l, struct q2_snapshot **out, ui
 	*bytes = at - q->h.snapshots_offset;
 	*out = s;
 	return 0;
+}
+
+/* An id comes first: a name may look like the id of another one. */
+static const struct q2_snapshot *find(const struct q2_snapshot *s, uint32_t n, const char *word)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (strcmp(s[i].id, word) == 0)
+			return &s[i];
+	for (uint32_t i = 0; i < n; i++)
+		if (strcmp(s[i].name, word) == 0)
+			return &s[i];
+	return NULL;
+}
+
+int q2_snapshot_show(struct q2 *q, struct loop *l, struct err *e)
+{
+	uint64_t file_bytes = q->n.file.node->bytes, bytes;
+	struct q2_snapshot *all;
+	const struct q2_snapshot *s;
+	int r;
+
+	atomic_store(&q->file_len, file_bytes);
+	r = q2_snapshots_read(q, l, &all, &bytes, e);
+	if (r)
+		return r;
+	s = find(all, q->h.nb_snapshots, q->snapshot);
+	if (s) {
+		q->h.size = s->size;
+		q->h.l1_size = s->l1_size;
+		q->h.l1_offset = s->l1_offset;
+		r = q2_header_check_l1(&q->h, file_bytes, e);
+		if (r)
+			err_prefix(e, "snapshot '%.64s'", q->snapshot);
+	} else {
+		r = err_set(e, -ENOENT, "there is no snapshot '%.64s'; 'roost img info' lists those "
+			    "there are", q->snapshot);
+	}
+	q2_snapshots_free(all, q->h.nb_snapshots);
+	q->n.read_only = true;
+	return r;
 }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "block/qcow2/qcow2.h"
@@ -429,4 +430,87 @@ Test(qcow2_img, test_image_in_use_is_not_cut_off)
 	cr_assert_eq(qt_status(&t, "./roost img check -r all a.qcow2"), 1);
 	cr_assert_eq(qt_status(&t, "./roost img info -U a.qcow2"), 0);
 	qt_equals(&t, "s.raw");
+}
+
+/* ---- internal snapshots ---- */
+
+/* Snapshots "one" (id 1) and "1" (id 2), each of another content. */
+static void with_snapshots(const char *opts)
+{
+	qt_sh(&t, "qemu-img convert -f raw -O qcow2 -o %s s.raw a.qcow2 && "
+	      "qemu-io -f qcow2 -c 'write -P 1 100k 300k' a.qcow2 && "
+	      "qemu-img snapshot -c one a.qcow2 && "
+	      "qemu-io -f qcow2 -c 'write -P 2 200k 1M' -c 'write -z 1536k 64k' a.qcow2 && "
+	      "qemu-img snapshot -c 1 a.qcow2 && "
+	      "qemu-io -f qcow2 -c 'write -P 3 0 2M' a.qcow2", opts);
+}
+
+Test(qcow2_img, test_convert_of_a_snapshot_is_that_of_qemu_img)
+{
+	static const char *const names[] = {
+		"one", "1", "2", "snapshot.id=1", "snapshot.name=1",
+		"snapshot.id=2,snapshot.name=1",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(layouts); i++) {
+		if (strstr(layouts[i], "refcount_bits=1"))
+			continue;	/* no cluster can be shared */
+		with_snapshots(layouts[i]);
+		for (size_t k = 0; k < ARRAY_LEN(names); k++)
+			qt_sh(&t, "qemu-img convert -l %s -O raw a.qcow2 want.raw && "
+			      "./roost img convert -l %s a.qcow2 got.raw && cmp want.raw got.raw && "
+			      "! cmp -s a.qcow2 want.raw", names[k], names[k]);
+		qt_sh(&t, "./roost img convert -c -l one -O qcow2 a.qcow2 c.qcow2 && "
+		      "qemu-img convert -l one -O raw a.qcow2 want.raw && "
+		      "qemu-img compare want.raw c.qcow2");
+		qt_check(&t, "a.qcow2");
+	}
+}
+
+/* qemu-img gives the copy the disk's length of now, and zeroes for the rest. */
+Test(qcow2_img, test_snapshot_of_a_shorter_disk_has_its_length)
+{
+	with_snapshots("cluster_size=4k");
+	qt_sh(&t, "qemu-img resize -q -f qcow2 a.qcow2 +200M && "
+	      "qemu-io -f qcow2 -c 'write -P 4 100M 1M' a.qcow2 && "
+	      "qemu-img convert -l one -O raw a.qcow2 want.raw && "
+	      "./roost img convert -l one a.qcow2 got.raw && qemu-img compare -f raw -F raw "
+	      "want.raw got.raw && test $(stat -c %%s got.raw) = $(stat -c %%s s.raw)");
+}
+
+Test(qcow2_img, test_snapshot_that_is_not_there_is_named)
+{
+	with_snapshots("cluster_size=64k");
+	cr_expect_eq(qt_status(&t, "./roost img convert -l gone a.qcow2 o.raw 2>err"), 1);
+	qt_sh(&t, "grep -q \"there is no snapshot 'gone'\" err && test ! -e o.raw");
+	cr_expect_eq(qt_status(&t, "./roost img convert -l snapshot.id=1,snapshot.name=1 a.qcow2 "
+			       "o.raw 2>err"), 1);
+	qt_sh(&t, "grep -q 'has no such snapshot' err");
+	cr_expect_eq(qt_status(&t, "./roost img convert -f raw -l one s.raw o.raw 2>err"), 1);
+	qt_sh(&t, "grep -q 'only qcow2 images have internal snapshots' err");
+}
+
+/* "Bytes 0 - 7: Offset into the image file at which the L1 table for the snapshot
+ * starts", "8 - 11: Number of entries". */
+Test(qcow2_img, test_snapshot_with_a_hostile_l1_table_is_refused)
+{
+	uint8_t b[8];
+	uint64_t at;
+	int fd;
+
+	with_snapshots("cluster_size=4k");
+	fd = open(bt_path(&t, "a.qcow2"), O_RDONLY | O_CLOEXEC);
+	cr_assert_eq(pread(fd, b, sizeof(b), 64), (ssize_t)sizeof(b));
+	close(fd);
+	at = get_be64(b);
+	poke(at + 8, 1, 4);
+	cr_expect_eq(qt_status(&t, "./roost img convert -l one a.qcow2 o.raw 2>err"), 1);
+	qt_sh(&t, "grep -q 'too few for' err");
+	poke(at + 8, UINT32_MAX, 4);
+	cr_expect_eq(qt_status(&t, "./roost img convert -l one a.qcow2 o.raw 2>err"), 1);
+	qt_sh(&t, "grep -q 'out of place' err");
+	poke(at + 8, 2, 4);
+	poke(at, 1ull << 40, 8);
+	cr_expect_eq(qt_status(&t, "./roost img convert -l one a.qcow2 o.raw 2>err"), 1);
+	qt_sh(&t, "grep -q 'out of place' err");
 }

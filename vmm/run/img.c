@@ -29,8 +29,8 @@ static const struct {
 	{ "check", "f:r:qUp", "[-f FMT] [-r leaks|all] [--output=json] [-p] [-U] FILE", 1, 1,
 	  img_check },
 	{ "map", "f:U", "[-f FMT] [--output=json] [-U] FILE", 1, 1, img_map },
-	{ "convert", "f:O:o:B:F:cpqUt:T:n", "[-f FMT] [-O FMT] [-c] [-p] [-o k=v,...] "
-	  "[-B BACKING -F FMT] FILE OUT", 2, 2, img_convert },
+	{ "convert", "f:O:o:B:F:cpqUt:T:nl:", "[-f FMT] [-O FMT] [-c] [-p] [-o k=v,...] "
+	  "[-l SNAPSHOT] [-B BACKING -F FMT] FILE OUT", 2, 2, img_convert },
 	{ "compare", "f:F:psqU", "[-f FMT] [-F FMT] [-s] [-p] [-q] FILE1 FILE2", 2, 2,
 	  img_compare },
 	{ "resize", "f:q", "[-f FMT] [--shrink] FILE [+|-]SIZE", 2, 2, img_resize },
@@ -117,6 +117,8 @@ static json_t *node_args(struct img *m, const char *path, const char *fmt, uint3
 	json_object_set_new(args, "cache.no-flush", json_boolean(unsafe));
 	if ((flags & IMG_NO_BACKING) && strcmp(fmt, "raw"))
 		json_object_set_new(args, "backing", json_null());
+	if (flags & IMG_SNAPSHOT)
+		json_put_str(args, "internal-snapshot", m->snapshot);
 	json_object_set_new(args, "file", file);
 	return args;
 }
@@ -222,6 +224,9 @@ static int take_valued(struct img *m, int c, const char *arg, bool bench, struct
 	case 't':
 	case 'T':
 		m->cache = arg;
+		return 0;
+	case 'l':
+		m->snapshot = arg;
 		return 0;
 	case 'r':
 		return take_fix(m, arg, e);

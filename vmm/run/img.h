@@ -23,7 +23,7 @@ struct img {
 	struct block_graph *g;
 	struct loop *l;			/* to wait on */
 	/* options; each command takes some */
-	const char *fmt, *out_fmt, *backing, *backing_fmt, *cache;
+	const char *fmt, *out_fmt, *backing, *backing_fmt, *cache, *snapshot;
 	const char *options[16];	/* -o */
 	int noptions;
 	bool json, quiet, force_share, progress, compressed, unsafe, shrink, writes, backing_given;
@@ -39,6 +39,7 @@ enum img_open_flags {
 	IMG_WRITE = 1 << 0,
 	IMG_NO_BACKING = 1 << 1,
 	IMG_REPAIR = 1 << 2,		/* read-only, but its file may be written */
+	IMG_SNAPSHOT = 1 << 3,		/* as m->snapshot kept it */
 };
 
 /* An image that is open, as a user of its node. */

@@ -1,8 +1,7 @@
 /*
  * vmm/run/img_copy.c - roost img convert, compare, commit, bench.
  * Threads: the only one of the process.
- * Missing: several chunks in flight; convert of several files into one, and of
- *          internal snapshots.
+ * Missing: several chunks in flight; convert of several files into one.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -12,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "block/graph.h"
+#include "vmm/base/json.h"
 #include "vmm/base/util.h"
 #include "vmm/run/img.h"
 
@@ -100,6 +100,61 @@ static int copy_all(struct img *m, struct img_file *in, struct img_file *out, st
 	return r;
 }
 
+static bool word_is(const char *text, const char *key, const json_t *one, const char *member)
+{
+	size_t n = strlen(key);
+	const char *at = strstr(text, key), *value = json_string_value(json_object_get(one, member));
+	const char *end = at ? at + strcspn(at, ",") : NULL;
+
+	return !at || (value && strlen(value) == (size_t)(end - at) - n &&
+		       memcmp(value, at + n, strlen(value)) == 0);
+}
+
+/* -l snapshot.id=ID,snapshot.name=NAME, one or both: the id of the one meant. */
+static int find_snapshot(struct img *m, const char *path, char **id, struct err *e)
+{
+	json_t *info, *one;
+	struct img_file f;
+	size_t i;
+	int r = img_open(m, &f, path, m->fmt, IMG_NO_BACKING, e);
+
+	if (r)
+		return r;
+	info = json_object();
+	r = image_describe(f.n, m->l, info, e);
+	json_array_foreach(json_object_get(info, "snapshots"), i, one)
+		if (!*id && word_is(m->snapshot, "snapshot.id=", one, "id") &&
+		    word_is(m->snapshot, "snapshot.name=", one, "name"))
+			*id = xstrdup(json_string_value(json_object_get(one, "id")));
+	json_decref(info);
+	img_close(&f);
+	if (r == 0 && !*id)
+		r = err_set(e, -ENOENT, "-l %.128s: %s has no such snapshot; 'roost img info' lists "
+			    "those there are", m->snapshot, path);
+	return r;
+}
+
+/* The disk, or with -l what a snapshot kept of it. */
+static int open_source(struct img *m, struct img_file *in, const char *path, struct err *e)
+{
+	char *id = NULL;
+	int r = 0;
+
+	if (!m->snapshot)
+		return img_open(m, in, path, m->fmt, 0, e);
+	if (strcmp(img_format(path, m->fmt), "qcow2"))
+		return err_set(e, -ENOTSUP, "-l %.128s: %s is a raw image; only qcow2 images have "
+			       "internal snapshots", m->snapshot, path);
+	if (strncmp(m->snapshot, "snapshot.", 9) == 0)
+		r = find_snapshot(m, path, &id, e);
+	if (id)
+		m->snapshot = id;
+	if (r == 0)
+		r = img_open(m, in, path, m->fmt, IMG_SNAPSHOT, e);
+	free(id);	/* the node has its own */
+	return r;
+}
+
 int img_convert(struct img *m, struct err *e)
 {
 	const char *from = m->argv[0], *to = m->argv[1], *fmt = m->out_fmt ? m->out_fmt : "raw";
@@ -111,7 +166,7 @@ int img_convert(struct img *m, struct err *e)
 		return err_set(e, 1, "Unknown file format '%.32s'; raw and qcow2 can be made", fmt);
 	if (m->compressed && strcmp(fmt, "qcow2"))
 		return err_set(e, 1, "Compression not supported for this file format");
-	r = img_open(m, &in, from, m->fmt, 0, e);
+	r = open_source(m, &in, from, e);
 	if (r)
 		return 1;
 	r = img_qcow2_opts(m, &o, e);
