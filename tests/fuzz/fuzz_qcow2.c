@@ -66,8 +66,8 @@ static bool put_image(const uint8_t *data, size_t len)
 	return true;
 }
 
-/* As a user of its node; false: refused, with a sentence. */
-static bool open_image(struct block_child *c, bool write, bool repair)
+/* As a user of its node; false: refused, with a sentence. @snapshot: as that is, or NULL. */
+static bool open_image(struct block_child *c, const char *snapshot, bool write, bool repair)
 {
 	uint32_t perm = BLOCK_PERM_READ | (write ? BLOCK_PERM_WRITE : 0);
 	uint32_t shared = BLOCK_PERM_READ | BLOCK_PERM_WRITE_UNCHANGED;
@@ -79,6 +79,8 @@ static bool open_image(struct block_child *c, bool write, bool repair)
 	args = json_pack("{s:s,s:b,s:n,s:s,s:{s:s,s:s,s:b,s:s}}", "driver", "qcow2", "read-only",
 			 !write, "backing", "discard", "unmap", "file", "driver", "file",
 			 "filename", path, "read-only", !write && !repair, "locking", "off");
+	if (snapshot)
+		json_object_set_new(args, "internal-snapshot", json_string(snapshot));
 	r = graph_node_create(g, args, true, &n, &e);
 	json_decref(args);
 	if (r == 0) {
@@ -120,7 +122,7 @@ static void check_and_repair(void)
 	struct err e = ERR_INIT;
 	json_t *info = json_object();
 
-	if (!open_image(&child, false, true)) {
+	if (!open_image(&child, NULL, false, true)) {
 		json_decref(info);
 		return;
 	}
@@ -147,12 +149,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		return 0;
 	put_image(data + 1 + count * 4, len - 1 - count * 4);
 	g = block_graph_create(loop);
-	if (open_image(&c, false, false)) {
+	if (open_image(&c, NULL, false, false)) {
 		io(c.node, BLOCK_READ, 0, READ_MAX);
 		io(c.node, BLOCK_READ, c.node->bytes / 2, 65536);
 		block_detach(&c);
 	}
-	if (open_image(&c, true, false)) {
+	if (open_image(&c, "1", false, false)) {
+		io(c.node, BLOCK_READ, 0, READ_MAX);
+		block_detach(&c);
+	}
+	if (open_image(&c, NULL, true, false)) {
 		run_requests(c.node, data + 1, count);
 		block_detach(&c);
 	}
