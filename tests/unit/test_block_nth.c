@@ -8,7 +8,8 @@
  * flush covered must be in the files. After a clean close qemu-img finds the image in
  * order. Images that differ in no byte are judged once.
  *
- * The driver starts a thread: TSAN.
+ * The driver starts a thread, whose races other tests look for: under a thread sanitizer
+ * this one takes minutes.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
