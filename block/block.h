@@ -282,6 +282,9 @@ struct block_node {
 	bool opened;			/* driver's open ran: close must as well */
 	bool marked;			/* scratch of reopen.c */
 	json_t *args;
+	/* The end of the furthest write since the node was opened. Any thread; it
+	 * stands apart from what every request reads. */
+	_Atomic uint64_t wr_highest_bytes;
 	struct block_node *next;
 	/* NULL as long as no fault is set; then fault_point, which stays */
 	_Atomic(struct fault_point *) fault;

@@ -37,6 +37,19 @@ static void detect_zeroes(const struct block_node *n, struct block_req *r)
 		r->now.flags |= BLOCK_UNMAP;
 }
 
+/* What block allocation on a growing disk is steered by. Costs a write one load; only
+ * one that goes further than all before it stores, and the others' loops see that late. */
+static void note_write(struct block_node *n, const struct block_req *r)
+{
+	uint64_t end = r->now.offset + r->bytes;
+	uint64_t old = atomic_load_explicit(&n->wr_highest_bytes, memory_order_relaxed);
+
+	while (end > old &&
+	       !atomic_compare_exchange_weak_explicit(&n->wr_highest_bytes, &old, end,
+						      memory_order_relaxed, memory_order_relaxed))
+		;
+}
+
 void block_submit(struct block_node *n, struct block_req *r)
 {
 	struct fault_point *p = atomic_load_explicit(&n->fault, memory_order_acquire);
@@ -58,6 +71,8 @@ void block_submit_now(struct block_node *n, struct block_req *r)
 		}
 		r->now.flags &= ~(uint32_t)BLOCK_UNMAP;
 	}
+	if (r->now.op == BLOCK_WRITE || r->now.op == BLOCK_WRITE_ZEROES)
+		note_write(n, r);
 	n->drv->submit(n, r);
 }
 

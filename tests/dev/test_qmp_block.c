@@ -159,6 +159,13 @@ Test(qmp_block, test_query_nodes_lists_both_with_sizes)
 	json_decref(list);
 }
 
+static json_int_t highest(const json_t *node)
+{
+	const json_t *stats = json_object_get(node, "stats");
+
+	return json_integer_value(json_object_get(stats, "wr_highest_offset"));
+}
+
 Test(qmp_block, test_blockstats_count_what_the_guest_did)
 {
 	json_t *list, *stats;
@@ -174,6 +181,8 @@ Test(qmp_block, test_blockstats_count_what_the_guest_did)
 	cr_expect_eq(json_integer_value(json_object_get(stats, "wr_bytes")), 512);
 	cr_expect_eq(json_integer_value(json_object_get(stats, "rd_operations")), 0);
 	cr_expect_eq(json_integer_value(json_object_get(stats, "failed_wr_operations")), 0);
+	cr_expect_eq(highest(json_array_get(list, 0)), 2048);
+	cr_expect_eq(highest(json_object_get(json_array_get(list, 0), "parent")), 2048);
 	json_decref(list);
 	list = ok("query-blockstats", "{'query-nodes': true}", "[BlockStats]");
 	cr_expect_eq(json_array_size(list), 2);

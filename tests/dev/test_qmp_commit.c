@@ -79,6 +79,50 @@ static bool drive_backing(const char *name)
 	return n && n->filename && strcmp(strrchr(n->filename, '/') + 1, name) == 0;
 }
 
+static json_int_t highest(const json_t *node)
+{
+	const json_t *stats = json_object_get(node, "stats");
+
+	return json_integer_value(json_object_get(stats, "wr_highest_offset"));
+}
+
+static void write_at(uint64_t offset)
+{
+	static uint8_t buf[4096];
+	struct iovec iov = { buf, sizeof(buf) };
+
+	cr_assert_eq(block_io_wait(d->node, rig->loop, BLOCK_WRITE, 0, offset, &iov, 1,
+				   sizeof(buf)), 0);
+}
+
+/* One file below each image, one image below the other; only what is written counts. */
+Test(qmp_commit, test_blockstats_of_the_chain)
+{
+	json_t *list, *n;
+	size_t i;
+
+	write_at(768 * KIB);
+	write_at(4 * KIB);	/* not as far */
+	list = tq_ask(&t, "query-blockstats", "[BlockStats]", "{}");
+	n = json_array_get(list, 0);
+	cr_expect_eq(highest(n), 772 * KIB);
+	/* Clusters are placed behind the image's end, wherever the guest has them. */
+	cr_expect_gt(highest(json_object_get(n, "parent")), 0);
+	cr_expect_eq(highest(json_object_get(n, "parent")) % 512, 0);
+	for (i = 0; (n = json_object_get(n, "backing")); i++) {
+		cr_expect_eq(highest(n), 0);
+		cr_expect_eq(highest(json_object_get(n, "parent")), 0);
+		cr_expect_not_null(json_object_get(n, "parent"));
+	}
+	cr_expect_eq(i, 3, "%zu backing nodes", i);
+	json_decref(list);
+	list = tq_ask(&t, "query-blockstats", "[BlockStats]", "{'query-nodes': true}");
+	cr_expect_eq(json_array_size(list), 8);
+	json_array_foreach(list, i, n)
+		cr_expect_null(json_object_get(n, "backing"));
+	json_decref(list);
+}
+
 Test(qmp_commit, test_active_layer)
 {
 	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk'}");

@@ -4,8 +4,8 @@
  *
  * Spec:    QEMU's qapi/block-core.json, block.json.
  * Threads: main loop. Nothing here waits for a disk, however dead it is.
- * Missing: nested backing-image (query-named-block-nodes is always flat);
- *          statistics of nodes that are not a disk's top node stay 0.
+ * Missing: nested backing-image (query-named-block-nodes is always flat). Requests are
+ *          counted where a device makes them: of other nodes only wr_highest_offset is.
  */
 #include <assert.h>
 #include <errno.h>
@@ -246,10 +246,10 @@ static json_t *histogram(const uint64_t *bins)
 	return json_pack("{s:o,s:o}", "boundaries", limits, "bins", counts);
 }
 
-static json_t *stats_of(const struct drive_totals *t)
+static json_t *stats_of(const struct drive_totals *t, uint64_t highest)
 {
-	json_t *o = json_pack("{s:b,s:b,s:[],s:i}", "account_invalid", 0, "account_failed", 0,
-			      "timed_stats", "wr_highest_offset", 0);
+	json_t *o = json_pack("{s:b,s:b,s:[],s:I}", "account_invalid", 0, "account_failed", 0,
+			      "timed_stats", "wr_highest_offset", (json_int_t)highest);
 	static const uint64_t none[BLOCK_OPS];
 
 	for (size_t i = 0; i < ARRAY_LEN(stat_rows); i++) {
@@ -284,27 +284,34 @@ static json_t *retry_totals(struct drive *d)
 	return o;
 }
 
-static json_t *node_stats(const struct block_node *n)
+/* @t: of the requests that entered the graph at @n. With the node that holds its data as
+ * "parent"; @chain: and its backing file. */
+static json_t *node_stats(const struct block_node *n, const struct drive_totals *t, bool chain)
 {
 	static const struct drive_totals none;
+	const struct block_node *below = n->data.node ? n->data.node : n->file.node;
+	json_t *o = json_pack("{s:s,s:o}", "node-name", n->name, "stats",
+			      stats_of(t, atomic_load_explicit(&n->wr_highest_bytes,
+							       memory_order_relaxed)));
 
-	return json_pack("{s:s,s:o}", "node-name", n->name, "stats", stats_of(&none));
+	if (below)
+		json_object_set_new(o, "parent", node_stats(below, &none, chain));
+	if (chain && n->backing.node)
+		json_object_set_new(o, "backing", node_stats(n->backing.node, &none, true));
+	return o;
 }
 
 static void add_disk_stats(struct drive *d, void *arg)
 {
 	struct listing *l = arg;
 	struct drive_totals t = drive_totals(d);
-	json_t *o = json_pack("{s:s,s:s,s:o,s:o}", "device", d->id, "node-name", d->node->name,
-			      "stats", stats_of(&t), "__org.roost_retry", retry_totals(d));
+	json_t *o = node_stats(d->node, &t, true);
 	char *path = owner_path(l->vm, d);
 
+	json_put_str(o, "device", d->id);
+	json_object_set_new(o, "__org.roost_retry", retry_totals(d));
 	if (path)
 		json_put_str(o, "qdev", path);
-	if (d->node->file.node)
-		json_object_set_new(o, "parent", node_stats(d->node->file.node));
-	if (d->node->backing.node)
-		json_object_set_new(o, "backing", node_stats(d->node->backing.node));
 	free(path);
 	json_array_append_new(l->list, o);
 }
@@ -328,8 +335,7 @@ static void add_node_stats(struct block_node *n, void *arg)
 	struct top top = { .n = n };
 
 	drive_each(l->vm->blocks, find_top, &top);
-	json_array_append_new(l->list, json_pack("{s:s,s:o}", "node-name", n->name, "stats",
-						 stats_of(&top.t)));
+	json_array_append_new(l->list, node_stats(n, &top.t, false));
 }
 
 struct stats_args {
@@ -569,7 +575,7 @@ static const struct qmp_member block_stats[] = {
 static void make_stats(struct qmp *q, json_t *info)
 {
 	static const struct drive_totals none;
-	json_t *o = stats_of(&none), *val;
+	json_t *o = stats_of(&none, 0), *val;
 	const char *key;
 
 	json_object_foreach(o, key, val)
