@@ -246,7 +246,13 @@ Test(qmp_transaction, test_failure_of_any_member_leaves_all_disks)
 	fails("{'actions': [" SYNC("d0", "a") ", " SYNC("d1", "a") "]}", "named twice");
 	fails("{'actions': [" SYNC("d0", "a") ", " SYNC("d0", "b") "]}", "named twice");
 	fails("{'actions': [" SYNC("d0", "empty") ", " ABORT "]}", "aborted");
+	sh("test -f @/empty && ! test -s @/empty");	/* as it was prepared */
+	fails("{'actions': [" SYNC("d0", "empty") ", " SYNC("d1", "no/b") "]}",
+	      "cannot create");
+	sh("test -f @/empty && ! test -s @/empty");
 	cr_expect_eq(first_byte("@/full"), 'd');
+	ok("transaction", "{'actions': [" SYNC("d0", "empty") "]}");
+	cr_expect_str_eq(disk(0)->node->name, "empty");
 }
 
 Test(qmp_transaction, test_one_file_by_two_names_is_refused)

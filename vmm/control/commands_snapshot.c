@@ -14,7 +14,8 @@
  *	open	nodes for them, and the member "abort" fails
  *	switch	block/snapshot.c: all disks at one point in time
  *
- * Whatever fails, the disks keep their old chains; files that were made are removed.
+ * Whatever fails, the disks keep their old chains; files that were made are removed,
+ * and those that were prepared empty are empty again.
  */
 #include <assert.h>
 #include <errno.h>
@@ -69,6 +70,9 @@ struct member {
 	struct block_child keep;	/* the disk's top node */
 	char *file;
 	bool existing, made;		/* made: by us, to be removed on failure */
+	bool written;			/* prepared empty, and an image is in it */
+	dev_t dev;			/* which file that is */
+	ino_t ino;
 	bool opened;			/* the overlay's node is ours to remove */
 	char *backing, *backing_format;
 	int passed;			/* existing, of a client's set: its descriptor */
@@ -127,6 +131,45 @@ static void group_free(struct group *g)
 	free(g);
 }
 
+/* The file is there: a node for the thread to write through, gone afterwards. */
+static int attach_image(struct group *g, struct member *m, struct err *e)
+{
+	json_t *args = json_pack("{s:s,s:s}", "driver", "file", "filename", m->file);
+	struct block_node *n;
+	int r = graph_node_create(g->vm->blocks, args, false, &n, e);
+
+	json_decref(args);
+	if (r)
+		return r;
+	r = block_attach(&m->image, n, "blockdev-snapshot-sync", BLOCK_PERM_READ |
+			 BLOCK_PERM_WRITE | BLOCK_PERM_RESIZE, 0, e);
+	if (r)
+		graph_node_destroy(n);
+	else
+		n->implicit = true;	/* goes with our edge */
+	return r;
+}
+
+/* Give a prepared file back as it was, unless it is another one by now or somebody else
+ * uses it. A few blocks: waits no longer than an unlink(). */
+static void empty_again(struct group *g, struct member *m)
+{
+	struct err e = ERR_INIT;
+	struct stat st;
+	int r;
+
+	if (stat(m->file, &st) < 0 || st.st_dev != m->dev || st.st_ino != m->ino)
+		return;
+	r = m->image.node ? 0 : attach_image(g, m, &e);
+	if (r == 0) {
+		r = m->image.node->drv->set_length(m->image.node, 0);
+		if (r)
+			err_sys(&e, r, "cannot empty %s again", m->file);
+	}
+	if (r)
+		log_warn("blockdev-snapshot-sync: %s; it holds an unused image", e.text);
+}
+
 static void over(struct group *g)
 {
 	struct qmp_call *call = g->call;
@@ -140,6 +183,8 @@ static void over(struct group *g)
 			block_node_find(g->vm->blocks, m->overlay)->implicit = true;
 		if (g->result && m->made)
 			unlink(m->file);
+		if (g->result && m->written)
+			empty_again(g, m);
 	}
 	while (*p != g)
 		p = &(*p)->next;
@@ -197,6 +242,8 @@ static int make_file(struct member *m, struct err *e)
 
 	m->made = fd >= 0;
 	if (fd < 0 && errno == EEXIST && stat(m->file, &st) == 0 && S_ISREG(st.st_mode)) {
+		m->dev = st.st_dev;
+		m->ino = st.st_ino;
 		if (st.st_size == 0)
 			return 0;
 		return err_set(e, -EEXIST, "%s exists already and is not empty; choose another "
@@ -345,30 +392,13 @@ static void do_switch(struct group *g)
 		over(g);
 }
 
-/* The file is there: a node for the thread to write through, gone afterwards. */
-static int attach_image(struct group *g, struct member *m, struct err *e)
-{
-	json_t *args = json_pack("{s:s,s:s}", "driver", "file", "filename", m->file);
-	struct block_node *n;
-	int r = graph_node_create(g->vm->blocks, args, false, &n, e);
-
-	json_decref(args);
-	if (r)
-		return r;
-	r = block_attach(&m->image, n, "blockdev-snapshot-sync", BLOCK_PERM_READ |
-			 BLOCK_PERM_WRITE | BLOCK_PERM_RESIZE, 0, e);
-	if (r)
-		graph_node_destroy(n);
-	else
-		n->implicit = true;	/* goes with our edge */
-	return r;
-}
-
 static void do_write(struct group *g)
 {
 	for (struct member *m = g->m; m < g->m + g->n && g->result == 0; m++)
-		if (m->kind == SYNC && !m->existing)
+		if (m->kind == SYNC && !m->existing) {
 			g->result = attach_image(g, m, &g->e);
+			m->written = !m->made && g->result == 0;
+		}
 	if (g->result)
 		over(g);
 	else
