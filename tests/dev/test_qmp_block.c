@@ -226,6 +226,34 @@ static uint64_t capacity(void)
 		rig_mmio_read(v->rig, v->config + 4, 4) << 32;
 }
 
+Test(qmp_block, test_disk_without_a_tray_is_not_removable)
+{
+	fails("eject", "{'id': 'disk0'}", "Device 'disk0' is not removable");
+	fails("eject", "{'device': 'format', 'force': true}", "'format' is not removable");
+	fails("blockdev-open-tray", "{'id': '/machine/peripheral/disk0/virtio-backend', "
+	      "'force': true}", "is not removable");
+	fails("blockdev-close-tray", "{'id': 'disk0'}", "is not removable");
+	fails("blockdev-remove-medium", "{'id': 'disk0'}", "is not removable");
+	fails("blockdev-insert-medium", "{'id': 'disk0', 'node-name': 'storage'}",
+	      "is not removable");
+	fails("blockdev-change-medium", "{'id': 'disk0', 'filename': 'x', 'format': 'raw', "
+	      "'read-only-mode': 'read-only'}", "is not removable");
+}
+
+Test(qmp_block, test_medium_mistakes_are_named)
+{
+	fails("eject", "{}", "Need exactly one of 'device' and 'id'");
+	fails("eject", "{'id': 'disk0', 'device': 'format'}", "Need exactly one");
+	fails("eject", "{'id': 'none'}", "Device 'none' not found");
+	fails("blockdev-close-tray", "{'device': 'none'}", "Device 'none' not found");
+	fails("blockdev-close-tray", "{'id': 'disk0', 'force': true}", "force");
+	fails("blockdev-remove-medium", "{'device': 'disk0'}", "device");
+	fails("blockdev-insert-medium", "{'id': 'disk0'}", "node-name");
+	fails("blockdev-change-medium", "{'id': 'disk0'}", "filename");
+	fails("blockdev-change-medium", "{'id': 'disk0', 'filename': 'x', 'read-only-mode': "
+	      "'never'}", "read-only-mode");
+}
+
 Test(qmp_block, test_resize_reaches_a_running_guest)
 {
 	uint32_t before, len;

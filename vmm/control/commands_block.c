@@ -18,7 +18,7 @@
 #include "block/throttle.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
-#include "vmm/control/qmp.h"
+#include "vmm/control/disk.h"
 #include "vmm/core/dev.h"
 #include "vmm/core/vm.h"
 
@@ -386,10 +386,22 @@ static void match(struct drive *d, void *arg)
 		f->d = d;
 }
 
-static struct drive *find_disk(struct qmp *q, const char *name, struct err *e)
+/* "/machine/peripheral/disk0/virtio-backend" -> "disk0" */
+static void cut_path(const char *path, char *buf, size_t len)
 {
-	struct find f = { .name = name };
+	static const char base[] = "/machine/peripheral/";
 
+	if (strncmp(path, base, strlen(base)) == 0)
+		path += strlen(base);
+	snprintf(buf, len, "%.*s", (int)strcspn(path, "/"), path);
+}
+
+struct drive *qmp_disk(struct qmp *q, const char *name, struct err *e)
+{
+	char cut[128];
+	struct find f = { .name = cut };
+
+	cut_path(name, cut, sizeof(cut));
 	drive_each(qmp_vm(q)->blocks, match, &f);
 	if (!f.d)
 		err_class(e, ERR_DEVICE_NOT_FOUND, -ENODEV, "Device '%.64s' not found", name);
@@ -398,7 +410,7 @@ static struct drive *find_disk(struct qmp *q, const char *name, struct err *e)
 
 static int cmd_retry_now(struct qmp *q, void *args, json_t **ret, struct err *e)
 {
-	struct drive *d = find_disk(q, ((struct device_args *)args)->device, e);
+	struct drive *d = qmp_disk(q, ((struct device_args *)args)->device, e);
 
 	if (!d)
 		return -ENODEV;
@@ -408,7 +420,7 @@ static int cmd_retry_now(struct qmp *q, void *args, json_t **ret, struct err *e)
 
 static int cmd_give_up(struct qmp *q, void *args, json_t **ret, struct err *e)
 {
-	struct drive *d = find_disk(q, ((struct device_args *)args)->device, e);
+	struct drive *d = qmp_disk(q, ((struct device_args *)args)->device, e);
 
 	if (!d)
 		return -ENODEV;
@@ -444,16 +456,6 @@ static const struct prop limit_args[] = {
 	PROP_END
 };
 
-/* "/machine/peripheral/disk0/virtio-backend" -> "disk0" */
-static void cut_path(const char *path, char *buf, size_t len)
-{
-	static const char base[] = "/machine/peripheral/";
-
-	if (strncmp(path, base, strlen(base)) == 0)
-		path += strlen(base);
-	snprintf(buf, len, "%.*s", (int)strcspn(path, "/"), path);
-}
-
 static int cmd_throttle(struct qmp *q, void *args, json_t **ret, struct err *e)
 {
 	struct limit_args *a = args;
@@ -464,7 +466,7 @@ static int cmd_throttle(struct qmp *q, void *args, json_t **ret, struct err *e)
 	if (!given)
 		return err_set(e, -EINVAL, "give id, the disk's device, or device, its drive");
 	cut_path(given, name, sizeof(name));
-	d = find_disk(q, name, e);
+	d = qmp_disk(q, name, e);
 	if (!d)
 		return -ENODEV;
 	if (a->group && !*a->group)

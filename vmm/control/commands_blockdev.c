@@ -6,7 +6,7 @@
  * Threads: main loop. A new length is made on a thread of its own, because a
  *          host file system may take its time over it; the client waits, nobody
  *          else does.
- * Missing: medium commands (no device is removable).
+ * Missing: nothing known.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -9,6 +9,7 @@
 	X(qmp_table_block)	\
 	X(qmp_table_blockdev)	\
 	X(qmp_table_reopen)	\
+	X(qmp_table_medium)	\
 	X(qmp_table_create)	\
 	X(qmp_table_snapshot)	\
 	X(qmp_table_stream)	\
