@@ -247,7 +247,7 @@ Test(qmp_block, test_medium_mistakes_are_named)
 	fails("eject", "{'id': 'none'}", "Device 'none' not found");
 	fails("blockdev-close-tray", "{'device': 'none'}", "Device 'none' not found");
 	fails("blockdev-close-tray", "{'id': 'disk0', 'force': true}", "force");
-	fails("blockdev-remove-medium", "{'device': 'disk0'}", "device");
+	fails("blockdev-remove-medium", "{'device': 'disk0'}", "'id' is missing");
 	fails("blockdev-insert-medium", "{'id': 'disk0'}", "node-name");
 	fails("blockdev-change-medium", "{'id': 'disk0'}", "filename");
 	fails("blockdev-change-medium", "{'id': 'disk0', 'filename': 'x', 'read-only-mode': "
