@@ -203,14 +203,12 @@ static void free_waiting(struct file_node *f)
 	}
 }
 
-void file_sync_join(struct block_graph *g, pthread_t thread)
+void file_sync_joining(struct block_graph *g, bool on)
 {
-	atomic_store(&g->joining, true);
-	for (struct block_node *n = g->nodes; n; n = n->next)
+	atomic_store(&g->joining, on);
+	for (struct block_node *n = g->nodes; n && on; n = n->next)
 		if (n->opened && n->drv->submit == file_submit)
 			free_waiting((struct file_node *)n);
-	pthread_join(thread, NULL);
-	atomic_store(&g->joining, false);
 }
 
 void file_flush(struct file_node *f, struct block_req *r)

@@ -20,6 +20,8 @@
 
 /* A node in a node in a node: no useful chain of options is deeper. */
 #define NEST_MAX	16
+/* How long the end of a VM waits for storage. */
+#define END_NS		NS_PER_SEC
 /* QEMU's limit, which clients know. */
 #define NODE_NAME_MAX	31
 
@@ -110,6 +112,13 @@ void block_graph_destroy(struct block_graph *g)
 	}
 	loop_destroy(g->wait_loop);
 	free(g);
+}
+
+uint64_t block_graph_end_ns(struct block_graph *g)
+{
+	if (!g->end_ns)
+		g->end_ns = clock_ns() + END_NS;
+	return g->end_ns;
 }
 
 void graph_changed(struct block_graph *g)

@@ -16,11 +16,13 @@ struct block_graph {
 	struct throttle_group *groups;
 	_Atomic uint32_t holds;		/* drives held: throttle nodes let all pass */
 	unsigned int serial;		/* of generated names */
-	/* Snapshots that are over, but for a flush that the host does not end:
-	 * as long as there are any, no node may go. */
+	/* Snapshots that are over, but for a flush that the host does not end, and
+	 * threads left behind: as long as there are any, no node may go. */
 	unsigned int late;
+	struct aside *left;
 	struct loop *wait_loop;		/* block_graph_wait_loop() */
-	_Atomic bool joining;		/* file_sync_join() */
+	_Atomic bool joining;		/* file_sync_joining() */
+	uint64_t end_ns;		/* block_graph_end_ns() */
 	bool memory_locked;		/* reserved addresses cost memory */
 	/* Bumped when edges change, or who may write where: what a node knows
 	 * of those below it holds for one generation. Read on any loop. */
@@ -40,9 +42,12 @@ int graph_open_backing(struct block_node *n, struct err *e);
 /* A name for a node or drive: taken, badly formed, or 0. */
 int graph_check_name(struct block_graph *g, const char *name, struct err *e);
 
-/* pthread_join() on the main loop, of a thread that may wait for a flush: one behind
- * a flush of that loop would never come (file_sync.c). */
-void file_sync_join(struct block_graph *g, pthread_t thread);
+/* Around the main loop's waiting for a thread that may wait for a flush: one behind a
+ * flush of that loop would never come (file_sync.c). */
+void file_sync_joining(struct block_graph *g, bool on);
+/* At the end of the VM: until when hanging storage is waited for, all of it together.
+ * One second from the first call on. */
+uint64_t block_graph_end_ns(struct block_graph *g);
 
 /* {"cache":{"direct":true}} -> {"cache.direct":true}; members that are called
  * as in @keep (NULL-terminated, may be NULL) stay as they are. A new object. */

@@ -27,7 +27,6 @@
  * first flush may take, when they are not. */
 #define HOLD_NS		(5 * NS_PER_SEC)
 #define FLUSH_NS	(60 * NS_PER_SEC)
-#define ABORT_NS	NS_PER_SEC
 
 enum phase { FLUSH_FIRST, HOLD, FLUSH_HELD, CHANGE, OVER };
 
@@ -298,14 +297,15 @@ static void ignore(void *arg, int ret, const struct err *e)
 
 void reopen_abort(struct reopen *r)
 {
-	uint64_t end = clock_ns() + ABORT_NS;
 	struct block_graph *g = r->g;
+	uint64_t end = block_graph_end_ns(g);
+	unsigned int before = g->late;
 
 	r->done = ignore;
 	r->ret = -ECANCELED;
 	finish(r);
-	while (g->late && clock_ns() < end)
+	while (g->late > before && clock_ns() < end)
 		loop_turn(g->loop, NS_PER_MS);
-	if (g->late)
+	if (g->late > before)
 		log_warn("a flush does not end; the memory of a blockdev-reopen is left behind");
 }

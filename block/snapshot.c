@@ -35,7 +35,6 @@ TRACE_DEFINE(block_snapshot);
  * the first flush may take, when they are not. */
 #define HOLD_NS		(5 * NS_PER_SEC)
 #define FLUSH_NS	(60 * NS_PER_SEC)
-#define ABORT_NS	NS_PER_SEC
 
 enum phase { BEGIN, FLUSH_FIRST, HOLD, FLUSH_HELD, OVER };
 
@@ -367,14 +366,15 @@ static void ignore(void *arg, int ret, const struct err *e)
 
 void snapshot_abort(struct snapshot *s)
 {
-	uint64_t end = clock_ns() + ABORT_NS;
 	struct block_graph *g = s->g;
+	uint64_t end = block_graph_end_ns(g);
+	unsigned int before = g->late;
 
 	s->done = ignore;
 	s->ret = -ECANCELED;
 	finish(s);
-	while (g->late && clock_ns() < end)
+	while (g->late > before && clock_ns() < end)
 		loop_turn(g->loop, NS_PER_MS);
-	if (g->late)
+	if (g->late > before)
 		log_warn("a snapshot's flush does not end; its memory is left behind");
 }

@@ -155,7 +155,9 @@ void q2_worker_stop(struct q2 *q)
 		q->work_quit = true;
 		pthread_cond_signal(&q->work_cond);
 		pthread_mutex_unlock(&q->work_lock);
-		file_sync_join(q->n.graph, q->thread);
+		file_sync_joining(q->n.graph, true);
+		pthread_join(q->thread, NULL);
+		file_sync_joining(q->n.graph, false);
 		q->thread_runs = false;
 	}
 	loop_destroy(q->own_loop);

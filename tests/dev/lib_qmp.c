@@ -48,10 +48,10 @@ void tq_stop(struct qmp_test *t)
 	qmp_destroy(t->q);
 }
 
-static json_t *run(struct qmp_test *t, const char *cmd, const char *fmt, va_list ap)
+static json_t *request(const char *cmd, const char *fmt, va_list ap)
 {
-	json_t *args, *req, *reply;
 	char text[2048];
+	json_t *args;
 
 	vsnprintf(text, sizeof(text), fmt, ap);
 	for (char *p = text; *p; p++)
@@ -59,10 +59,27 @@ static json_t *run(struct qmp_test *t, const char *cmd, const char *fmt, va_list
 			*p = '"';
 	args = json_loads(text, 0, NULL);
 	cr_assert_not_null(args, "%s", text);
-	req = json_pack("{s:s,s:o}", "execute", cmd, "arguments", args);
-	reply = qmp_execute(t->q, req);
+	return json_pack("{s:s,s:o}", "execute", cmd, "arguments", args);
+}
+
+static json_t *run(struct qmp_test *t, const char *cmd, const char *fmt, va_list ap)
+{
+	json_t *req = request(cmd, fmt, ap), *reply = qmp_execute(t->q, req);
+
 	json_decref(req);
 	return reply;
+}
+
+void tq_begin(struct qmp_test *t, const char *cmd, const char *args, ...)
+{
+	json_t *req;
+	va_list ap;
+
+	va_start(ap, args);
+	req = request(cmd, args, ap);
+	va_end(ap);
+	qmp_execute_async(t->q, req, NULL, NULL);
+	json_decref(req);
 }
 
 static json_t *value(struct qmp_test *t, const char *cmd, const char *fmt, va_list ap)

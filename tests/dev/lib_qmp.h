@@ -31,6 +31,9 @@ void tq_ok(struct qmp_test *t, const char *cmd, const char *args, ...)
 /* It is refused with a sentence that has @with. */
 void tq_fails(struct qmp_test *t, const char *with, const char *cmd, const char *args, ...)
 	__attribute__((format(printf, 4, 5)));
+/* The same, begun: nobody waits for the answer. */
+void tq_begin(struct qmp_test *t, const char *cmd, const char *args, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Turn the VM's loop until t->jobs has @word. */
 void tq_await(struct qmp_test *t, const char *word);
 /* The status of the only block job. */

@@ -10,10 +10,10 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "block/aside.h"
 #include "block/block.h"
 #include "block/graph.h"
 #include "vmm/base/json.h"
@@ -57,13 +57,11 @@ static int cmd_del(struct qmp *q, void *args, json_t **ret, struct err *e)
 struct resize {
 	struct qmp_call *call;
 	struct qmp *q;
-	struct loop *main;
 	struct block_child edge;	/* keeps the node, and the length is ours */
 	uint64_t bytes;
 	bool lent;			/* its drives' on_close is ours */
 	int result;
-	pthread_t thread;
-	struct loop_work work;
+	struct aside *thread;
 	struct resize *next;
 };
 
@@ -140,14 +138,12 @@ static void unlink_resize(struct resize *r)
 	while (*p != r)
 		p = &(*p)->next;
 	*p = r->next;
-	/* At quit its flush may be behind one of this loop. */
-	file_sync_join(r->edge.node->graph, r->thread);
 }
 
 /* Back on the main loop. */
-static void resize_done(struct loop_work *w)
+static void resize_done(void *arg)
 {
-	struct resize *r = container_of(w, struct resize, work);
+	struct resize *r = arg;
 	struct block_node *n = r->edge.node;
 	struct err e = ERR_INIT;
 
@@ -166,24 +162,22 @@ static void resize_done(struct loop_work *w)
 	free(r);
 }
 
-static void *resize_thread(void *arg)
+static void resize_thread(void *arg)
 {
 	struct resize *r = arg;
 	struct block_node *n = r->edge.node;
 
 	r->result = n->drv->set_length(n, r->bytes);
-	loop_post(r->main, &r->work);
-	return NULL;
 }
 
 static int start_resize(struct resize *r, struct err *e)
 {
-	int ret = pthread_create(&r->thread, NULL, resize_thread, r);
+	int ret = aside_start(&r->thread, qmp_vm(r->q)->blocks, "resize", resize_thread,
+			      resize_done, r);
 	struct resize **list = list_of(r->q);
 
 	if (ret)
-		return err_sys(e, -ret, "no thread for block_resize");
-	pthread_setname_np(r->thread, "resize");
+		return err_sys(e, ret, "no thread for block_resize");
 	r->next = *list;
 	*list = r;
 	r->call = qmp_defer(r->q);
@@ -212,9 +206,7 @@ static int cmd_resize(struct qmp *q, void *args, json_t **ret, struct err *e)
 		return err;
 	r = xcalloc(1, sizeof(*r));
 	r->q = q;
-	r->main = qmp_vm(q)->main;
 	r->bytes = a->bytes;
-	r->work.cb = resize_done;
 	err = block_attach(&r->edge, n, "block_resize", BLOCK_PERM_RESIZE, BLOCK_PERM_ALL &
 			   ~(uint32_t)BLOCK_PERM_RESIZE, e);
 	if (err == 0)
@@ -237,10 +229,11 @@ static void fini(struct qmp *q)
 
 	while ((r = *list)) {
 		unlink_resize(r);
-		loop_work_cancel(r->main, &r->work);
-		return_drives(r);
-		block_detach(&r->edge);
 		qmp_complete(r->call, NULL, &none);
+		return_drives(r);
+		if (!aside_end(r->thread))
+			continue;	/* the node stays its own */
+		block_detach(&r->edge);
 		free(r);
 	}
 }

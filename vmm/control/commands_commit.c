@@ -60,6 +60,7 @@ struct work {
 	struct qmp_call *call;		/* until it is answered */
 	char *id;
 	struct job_block_opts opts;
+	enum loop_aio aio;
 	struct job *j;
 	struct work *next;		/* those that have not begun */
 };
@@ -110,7 +111,7 @@ static int run(struct job *j, void *arg, struct err *e)
 	struct work *w = arg;
 	struct commit_watch watch = { pace, ready, failed, stopped, j };
 	struct loop *l;
-	int r = loop_create(&l, "commit", qmp_vm(w->q)->aio, e);
+	int r = loop_create(&l, "commit", w->aio, e);
 
 	if (r)
 		return r;
@@ -216,6 +217,7 @@ static int cmd_commit(struct qmp *q, void *args, json_t **ret, struct err *e)
 		return r;
 	w = xcalloc(1, sizeof(*w));
 	w->q = q;
+	w->aio = qmp_vm(q)->aio;
 	w->id = xstrdup(a->id ? a->id : a->device);
 	w->opts = (struct job_block_opts){ a->speed, (enum job_on_error)a->on_error,
 					   a->finalize, a->dismiss };

@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/aside.h"
 #include "vmm/base/fds.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
@@ -61,9 +61,7 @@ struct dump {
 	_Atomic uint64_t written;
 	_Atomic bool cancel;
 	int result;
-	pthread_t thread;
-	bool has_thread;
-	struct loop_work done;
+	struct aside *aside;		/* main loop; NULL: no thread */
 	_Atomic int status;		/* enum dump_status */
 };
 
@@ -225,7 +223,7 @@ static int write_dump(struct dump *d)
 	return r;
 }
 
-static void *dump_thread(void *arg)
+static void dump_thread(void *arg)
 {
 	struct dump *d = arg;
 
@@ -233,8 +231,6 @@ static void *dump_thread(void *arg)
 	if (d->fd >= 0 && close(d->fd) < 0 && d->result == 0)
 		d->result = -errno;
 	d->fd = -1;
-	loop_post(qmp_vm(d->q)->main, &d->done);
-	return NULL;
 }
 
 /* ---- begin and end ---- */
@@ -251,24 +247,21 @@ static void dump_free(struct dump *d)
 {
 	if (!d)
 		return;
-	if (d->has_thread)
-		pthread_join(d->thread, NULL);
 	fd_close(&d->fd);
 	free(d->head);
 	free(d->path);
 	free(d);
 }
 
-static void on_done(struct loop_work *w)
+static void on_done(void *arg)
 {
-	struct dump *d = container_of(w, struct dump, done);
+	struct dump *d = arg;
 	struct vm *vm = qmp_vm(d->q);
 	struct qmp_call *call = d->call;
 	struct err e = ERR_INIT;
 	json_t *data;
 
-	pthread_join(d->thread, NULL);
-	d->has_thread = false;
+	d->aside = NULL;
 	atomic_store(&d->status, d->result ? DUMP_FAILED : DUMP_COMPLETED);
 	if (d->result)
 		err_sys(&e, d->result, "dump: failed to save memory%s%s", d->path ? " to " : "",
@@ -364,12 +357,10 @@ static int prepare(struct dump *d, const struct dump_args *a, struct err *e)
 
 static int start(struct dump *d, bool detach, struct err *e)
 {
-	int r = pthread_create(&d->thread, NULL, dump_thread, d);
+	int r = aside_start(&d->aside, qmp_vm(d->q)->blocks, "dump", dump_thread, on_done, d);
 
 	if (r)
-		return err_sys(e, -r, "no thread for the dump");
-	pthread_setname_np(d->thread, "dump");
-	d->has_thread = true;
+		return err_sys(e, r, "no thread for the dump");
 	atomic_store(&d->status, DUMP_ACTIVE);
 	if (!detach)
 		d->call = qmp_defer(d->q);
@@ -385,7 +376,7 @@ static int dump_guest_memory(struct qmp *q, void *args, json_t **ret, struct err
 	if (r)
 		return r;
 	d = xcalloc(1, sizeof(*d));
-	*d = (struct dump){ .q = q, .fd = -1, .done.cb = on_done };
+	*d = (struct dump){ .q = q, .fd = -1 };
 	r = prepare(d, a, e);
 	if (r == 0)
 		r = start(d, a->detach, e);
@@ -417,13 +408,11 @@ static void fini(struct qmp *q)
 	if (!d)
 		return;
 	atomic_store(&d->cancel, true);
-	if (d->has_thread)
-		pthread_join(d->thread, NULL);
-	d->has_thread = false;
-	loop_work_cancel(qmp_vm(q)->main, &d->done);
 	if (d->call)
 		qmp_complete(d->call, NULL, NULL);
-	dump_free(d);
+	/* One whose file hangs looks at guest memory no more. */
+	if (!d->aside || aside_end(d->aside))
+		dump_free(d);
 }
 
 static const struct qmp_cmd cmds[] = {

@@ -78,7 +78,7 @@ static int cmd_dismiss(struct qmp *q, void *args, json_t **ret, struct err *e)
 /* Work that has begun to end takes no more wishes. */
 static bool is_at_work(const struct job *j)
 {
-	return j->ops->block && j->threading && j->status >= JOB_RUNNING &&
+	return j->ops->block && j->thread && j->status >= JOB_RUNNING &&
 	       j->status <= JOB_STANDBY;
 }
 
@@ -102,7 +102,7 @@ static int cancel(struct job *j, struct err *e)
 {
 	if (!is_at_work(j) && !is_pending(j))
 		return refuse(j, "cancel", e);
-	if (j->threading) {
+	if (j->thread) {
 		job_cancel(j);
 		return 0;
 	}
@@ -127,7 +127,7 @@ static int finalize(struct job *j, struct err *e)
 	if (!is_pending(j))
 		return refuse(j, "finalize", e);
 	j->auto_finalize = true;	/* once */
-	if (j->threading)
+	if (j->thread)
 		job_wish(j, JOB_COMPLETE);
 	else
 		job_finalize(j);

@@ -21,12 +21,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/aside.h"
 #include "block/graph.h"
 #include "block/image.h"
 #include "block/snapshot.h"
@@ -86,13 +86,12 @@ struct group {
 	struct vm *vm;
 	struct qmp_call *call;
 	struct snapshot *snap;
-	bool threading;
+	enum loop_aio aio;
+	struct aside *thread;		/* NULL: none */
 	int (*stage)(struct group *g, struct err *e);	/* on the thread */
 	void (*then)(struct group *g);			/* back on the main loop */
 	int result;
 	struct err e;
-	pthread_t thread;
-	struct loop_work work;
 	struct group *next;
 	int n;
 	struct member m[];
@@ -109,6 +108,7 @@ static struct group *group_new(struct qmp *q, int n)
 
 	g->q = q;
 	g->vm = qmp_vm(q);
+	g->aio = g->vm->aio;
 	g->e = (struct err)ERR_INIT;
 	g->n = n;
 	for (int i = 0; i < n; i++)
@@ -195,21 +195,18 @@ static void over(struct group *g)
 
 /* ---- the thread ---- */
 
-static void *thread_main(void *arg)
+static void thread_main(void *arg)
 {
 	struct group *g = arg;
 
 	g->result = g->stage(g, &g->e);
-	loop_post(g->vm->main, &g->work);
-	return NULL;
 }
 
-static void thread_over(struct loop_work *w)
+static void thread_over(void *arg)
 {
-	struct group *g = container_of(w, struct group, work);
+	struct group *g = arg;
 
-	pthread_join(g->thread, NULL);
-	g->threading = false;
+	g->thread = NULL;
 	if (g->result)
 		over(g);
 	else
@@ -223,15 +220,11 @@ static void run_stage(struct group *g, int (*stage)(struct group *g, struct err 
 
 	g->stage = stage;
 	g->then = then;
-	g->work.cb = thread_over;
-	r = pthread_create(&g->thread, NULL, thread_main, g);
+	r = aside_start(&g->thread, g->vm->blocks, "snapshot", thread_main, thread_over, g);
 	if (r) {
-		g->result = err_sys(&g->e, -r, "no thread for a snapshot");
+		g->result = err_sys(&g->e, r, "no thread for a snapshot");
 		over(g);
-		return;
 	}
-	pthread_setname_np(g->thread, "snapshot");
-	g->threading = true;
 }
 
 /* An empty file may have been prepared, with the right owner and label. */
@@ -306,7 +299,7 @@ static int write_image(struct member *m, struct loop *l, struct err *e)
 static int write_images(struct group *g, struct err *e)
 {
 	struct loop *l;
-	int r = loop_create(&l, "snapshot", g->vm->aio, e);
+	int r = loop_create(&l, "snapshot", g->aio, e);
 
 	if (r)
 		return r;
@@ -556,16 +549,20 @@ static int cmd_transaction(struct qmp *q, void *args, json_t **ret, struct err *
 
 static void fini(struct qmp *q)
 {
+	struct err ends = ERR_INIT;
 	struct group *g;
 
+	err_set(&ends, -ECANCELED, "the VM ends");
 	while ((g = *list_of(q))) {
-		if (g->threading) {
-			pthread_join(g->thread, NULL);
-			loop_work_cancel(g->vm->main, &g->work);
+		if (g->thread && !aside_end(g->thread)) {
+			*list_of(q) = g->next;	/* it goes on with the group */
+			qmp_complete(g->call, NULL, &ends);
+			continue;
 		}
 		if (g->snap)
 			snapshot_abort(g->snap);
-		g->result = err_set(&g->e, -ECANCELED, "the VM ends");
+		g->result = -ECANCELED;
+		g->e = ends;
 		over(g);
 	}
 }

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "block/graph.h"
+#include "block/aside.h"
 #include "vmm/base/util.h"
 #include "vmm/control/qmp.h"
 #include "vmm/core/vm.h"
@@ -107,7 +107,7 @@ int job_ready(struct job *j, uint64_t done, uint64_t all)
 
 	job_progress(j, done, all);
 	if (!j->told_ready)
-		loop_post(qmp_vm(j->q)->main, &j->ready_work);
+		aside_post(j->thread, &j->ready_work);
 	j->told_ready = true;
 	pthread_mutex_lock(&j->lock);
 	while (!j->cancelled && (j->paused || (!j->wish && clock_ns() < end))) {
@@ -156,7 +156,7 @@ int job_failed(struct job *j, bool write, int err)
 	j->error_write = write;
 	j->error_action = action;
 	j->paused |= action == JOB_ACT_STOP;
-	loop_post(qmp_vm(j->q)->main, &j->error_work);
+	aside_post(j->thread, &j->error_work);
 	while (action != JOB_ACT_REPORT && !j->cancelled && (j->paused || clock_ns() < end)) {
 		if (j->paused)
 			pthread_cond_wait(&j->changed, &j->lock);
@@ -171,13 +171,11 @@ int job_failed(struct job *j, bool write, int err)
 	return action == JOB_ACT_REPORT || err == -ECANCELED ? err : 0;
 }
 
-static void *job_thread(void *arg)
+static void job_thread(void *arg)
 {
 	struct job *j = arg;
 
 	j->result = j->ops->run(j, j->arg, &j->e);
-	loop_post(qmp_vm(j->q)->main, &j->work);
-	return NULL;
 }
 
 /* ---- the end ---- */
@@ -294,12 +292,11 @@ void job_completed(struct job *j, int ret, const struct err *e)
 	conclude(j);
 }
 
-static void finished(struct loop_work *w)
+static void finished(void *arg)
 {
-	struct job *j = container_of(w, struct job, work);
+	struct job *j = arg;
 
-	pthread_join(j->thread, NULL);
-	j->threading = false;
+	j->thread = NULL;
 	if (j->result == 0 && !j->auto_finalize && j->status != JOB_PENDING)
 		job_pend(j);	/* until job_finalize() */
 	else
@@ -343,7 +340,6 @@ static struct job *job_new(struct qmp *q, const char *id, const struct job_ops *
 	j->ops = ops;
 	j->arg = arg;
 	j->e = (struct err)ERR_INIT;
-	j->work.cb = finished;
 	j->ready_work.cb = became_ready;
 	j->error_work.cb = told_error;
 	j->auto_finalize = true;
@@ -372,13 +368,11 @@ int job_start_block(struct qmp *q, const char *id, const struct job_ops *ops,
 		j->auto_dismiss = o->auto_dismiss;
 	}
 	/* The thread's end is served after this callback: events keep order. */
-	r = pthread_create(&j->thread, NULL, job_thread, j);
+	r = aside_start(&j->thread, qmp_vm(q)->blocks, "job", job_thread, finished, j);
 	if (r) {
 		free_job(j);
-		return err_sys(e, -r, "no thread for job '%s'", id);
+		return err_sys(e, r, "no thread for job '%s'", id);
 	}
-	pthread_setname_np(j->thread, "job");
-	j->threading = true;
 	j->next = *job_list(q);
 	*job_list(q) = j;
 	job_set_status(j, JOB_CREATED);
@@ -433,16 +427,15 @@ void job_end_all(struct qmp *q)
 {
 	struct job *j;
 
+	for (j = *job_list(q); j; j = j->next)
+		job_cancel(j);
 	while ((j = *job_list(q))) {
 		*job_list(q) = j->next;
-		if (j->threading) {
-			job_cancel(j);
-			/* Its last flush may be behind one of this loop. */
-			file_sync_join(qmp_vm(q)->blocks, j->thread);
-			loop_work_cancel(qmp_vm(q)->main, &j->work);
-			loop_work_cancel(qmp_vm(q)->main, &j->ready_work);
-			loop_work_cancel(qmp_vm(q)->main, &j->error_work);
-		}
+		/* One that hangs goes on with all that is its. */
+		if (j->thread && !aside_end(j->thread))
+			continue;
+		loop_work_cancel(qmp_vm(q)->main, &j->ready_work);
+		loop_work_cancel(qmp_vm(q)->main, &j->error_work);
 		if (j->status != JOB_CONCLUDED)
 			j->ops->end(j->arg);
 		free_job(j);

@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <pthread.h>
 
+#include "block/aside.h"
 #include "vmm/control/job.h"
 #include "vmm/loop/loop.h"
 
@@ -31,7 +32,6 @@ struct job {
 	struct err e;
 	enum job_on_error on_error;
 	bool auto_finalize, auto_dismiss;
-	bool threading;
 	int io_error;			/* -errno that it waits for; 0: none */
 	/* what the client wants; lock */
 	pthread_mutex_t lock;
@@ -45,8 +45,8 @@ struct job {
 	int error;
 	bool error_write;
 	enum job_action error_action;
-	pthread_t thread;
-	struct loop_work work, ready_work, error_work;
+	struct aside *thread;		/* NULL: over */
+	struct loop_work ready_work, error_work;
 	struct job *next;
 };
 

@@ -1,0 +1,166 @@
+/*
+ * tests/dev/test_qmp_quit.c - the VM ends while a command of QMP waits for storage that
+ * hangs: the end does not wait with it, and whoever hangs harms nobody later.
+ * TSAN: they hang on threads of their own.
+ */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "block/block.h"
+#include "block/fault.h"
+#include "block/graph.h"
+#include "tests/dev/lib_qmp.h"
+#include "tests/dev/lib_virtio.h"
+#include "tests/dev/lib_hang.h"
+#include "vmm/base/json.h"
+#include "vmm/base/util.h"
+
+static struct rig *rig;
+static struct block_graph *g;
+static struct qmp_test t;
+static struct drive *d;		/* as a device has it */
+static char dir[32];
+
+static void sh(const char *command)
+{
+	char text[1024];
+
+	snprintf(text, sizeof(text), "cd %s && %s", dir, command);
+	cr_assert_eq(system(text), 0, "%s", text);
+}
+
+/* base <- top, which is the disk's; 1 MiB each. */
+static void setup(void)
+{
+	struct err e = ERR_INIT;
+
+	snprintf(dir, sizeof(dir), "/var/tmp/roost-quit-XXXXXX");
+	cr_assert_not_null(mkdtemp(dir));
+	sh("qemu-img create -q -f raw base 1M && qemu-img create -q -f raw plain 1M && "
+	   "qemu-img create -q -f qcow2 -b base -F raw top && "
+	   "qemu-io -f qcow2 -c 'write -P 1 0 100k' top >log");
+	rig = vdrv_rig(NULL);
+	g = rig->vm->blocks;
+	tq_start(&t, rig->vm);
+	tq_ok(&t, "blockdev-add", "{'driver': 'qcow2', 'node-name': 'disk', 'file': {'driver': "
+	      "'file', 'filename': '%s/top'}}", dir);
+	tq_ok(&t, "blockdev-add", "{'driver': 'raw', 'node-name': 'plain', 'file': {'driver': "
+	      "'file', 'filename': '%s/plain'}}", dir);
+	cr_assert_eq(drive_open(g, "disk", "disk0", DRIVE_OPEN_WRITE, &d, &e), 0, "%s", e.text);
+}
+
+/* As build_destroy() does; what a thread was left with stays. */
+static void quit(unsigned int left)
+{
+	unsigned int before = g->late;
+
+	tq_stop(&t);
+	cr_expect_eq(g->late - before, left, "%u", g->late);
+	drive_close(d);
+	rig_destroy(rig);
+}
+
+static void teardown(void)
+{
+	sh("rm * && cd / && rmdir $OLDPWD");
+}
+
+static void await_hang(void)
+{
+	while (!hang_came())
+		loop_turn(rig->loop, NS_PER_MS);
+}
+
+TestSuite(qmp_quit, .init = setup, .fini = teardown, .timeout = 60);
+
+Test(qmp_quit, test_resize_that_hangs)
+{
+	hang_begin(SYS_ftruncate);
+	tq_begin(&t, "block_resize", "{'node-name': 'plain', "
+	      "'size': 2097152}");
+	await_hang();
+	quit(1);
+	hang_end();
+	hang_await_end("resize");
+	sh("test $(stat -c %s plain) = 2097152");
+}
+
+Test(qmp_quit, test_dump_that_hangs)
+{
+	hang_begin(SYS_ftruncate);
+	tq_begin(&t, "dump-guest-memory", "{'paging': false, "
+	      "'protocol': 'file:%s/core'}", dir);
+	await_hang();
+	quit(1);
+	hang_end();
+	hang_await_end("dump");
+}
+
+Test(qmp_quit, test_snapshot_whose_folder_hangs)
+{
+	hang_begin(SYS_fsync);
+	tq_begin(&t, "blockdev-snapshot-sync", "{'node-name': 'disk', "
+	      "'snapshot-file': '%s/over'}", dir);
+	await_hang();
+	quit(1);
+	hang_end();
+	hang_await_end("snapshot");
+}
+
+Test(qmp_quit, test_created_image_whose_folder_hangs)
+{
+	hang_begin(SYS_fsync);
+	tq_begin(&t, "blockdev-create", "{'job-id': 'c0', 'options': "
+	      "{'driver': 'file', 'filename': '%s/new', 'size': 65536}}", dir);
+	await_hang();
+	quit(1);
+	hang_end();
+	hang_await_end("job");
+}
+
+static void hang_requests(const char *node)
+{
+	struct err e = ERR_INIT;
+	char text[128];
+	json_t *args;
+
+	snprintf(text, sizeof(text), "id=f0,drive=%s,hang=on", node);
+	args = json_from_keyval(text, NULL, true, "fault", &e);
+	cr_assert_eq(block_fault_add(g, args, &e), 0, "%s", e.text);
+	json_decref(args);
+}
+
+static void add_held(const struct block_fault_info *i, void *arg)
+{
+	*(uint32_t *)arg += i->held;
+}
+
+static uint32_t held(void)
+{
+	uint32_t n = 0;
+
+	block_fault_each(g, add_held, &n);
+	return n;
+}
+
+Test(qmp_quit, test_jobs_whose_requests_hang)
+{
+	struct err e = ERR_INIT;
+
+	hang_requests(d->node->backing.node->name);
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk'}");
+	while (held() == 0)
+		loop_turn(rig->loop, NS_PER_MS);
+	quit(1);
+	/* They are let go long after the loop that they would have told. */
+	cr_expect_eq(block_fault_del(g, "f0", &e), 0, "%s", e.text);
+	hang_await_end("job");
+}
+
+Test(qmp_quit, test_nothing_hangs)
+{
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'speed': 1}");
+	quit(0);
+}
