@@ -216,6 +216,9 @@ struct block_driver {
 	/* Bypass the host's page cache, or no more, and set n->cache_direct; after a
 	 * failure all is as it was. Nothing is in flight. NULL: that is for nodes below. */
 	int (*set_direct)(struct block_node *n, bool direct, struct err *e);
+	/* Would letting go of the node wait for a flush? Nothing is in flight above it. Main
+	 * loop. NULL: no, but nodes below may. */
+	bool (*unsettled)(struct block_node *n);
 	/* Drop what was remembered about nodes further down. NULL: nothing. */
 	void (*forget)(struct block_node *n);
 };
@@ -490,6 +493,11 @@ struct drive {
 	struct drive_stall stall;
 	struct throttle_member throttle;
 	struct log_limit errors;
+	/* drive_settle() */
+	struct block_req settle;
+	int settle_rounds;
+	void (*on_settled)(void *arg);
+	void *on_settled_arg;
 	char *user;			/* text of root.user */
 	struct drive *next;
 	struct drive_stats stats[DRIVE_SHARDS];
@@ -517,8 +525,13 @@ enum drive_open_flags {
  */
 int drive_open(struct block_graph *g, const char *name, const char *owner,
 	       uint32_t flags, struct drive **out, struct err *e);
-/* Nothing may be in flight. NULL is allowed. */
+/* Nothing may be in flight. NULL is allowed. Waits for a flush where the image needs one
+ * before it is let go: see drive_settle(). */
 void drive_close(struct drive *d);
+/* Begin that flush, so that drive_close() need not wait. True: done(@arg) follows, also
+ * when it failed; false: there is nothing to flush. Nothing may be in flight, or come.
+ * Main loop. */
+bool drive_settle(struct drive *d, void (*done)(void *arg), void *arg);
 struct drive *drive_find(struct block_graph *g, const char *id);
 void drive_each(struct block_graph *g, void (*fn)(struct drive *, void *), void *arg);
 /* The drive on @n that comes after @d (NULL: the first one), or NULL. */

@@ -210,6 +210,46 @@ struct drive *drive_on(const struct block_node *n, struct drive *d)
 	return d;
 }
 
+/* ---- the last flush ---- */
+
+/* What one flush frees, the next one writes down; more are not needed. */
+#define SETTLE_ROUNDS	3
+
+static bool unsettled(struct block_node *n)
+{
+	if (n->drv->unsettled)
+		return n->drv->unsettled(n);
+	return n->file.node && unsettled(n->file.node);
+}
+
+static bool settle_step(struct drive *d);
+
+static void settle_done(struct block_req *r, int ret)
+{
+	struct drive *d = container_of(r, struct drive, settle);
+
+	if (ret || !settle_step(d))
+		d->on_settled(d->on_settled_arg);
+}
+
+static bool settle_step(struct drive *d)
+{
+	if (d->settle_rounds++ == SETTLE_ROUNDS || !unsettled(d->node))
+		return false;
+	d->settle = (struct block_req){ .op = BLOCK_FLUSH, .loop = d->graph->loop,
+					.done = settle_done };
+	block_start(d->node, &d->settle);
+	return true;
+}
+
+bool drive_settle(struct drive *d, void (*done)(void *arg), void *arg)
+{
+	d->on_settled = done;
+	d->on_settled_arg = arg;
+	d->settle_rounds = 0;
+	return settle_step(d);
+}
+
 void drive_close(struct drive *d)
 {
 	if (!d)

@@ -388,6 +388,13 @@ void q2_deactivate(struct q2 *q)
 	q2_refs_fini(q);
 }
 
+static bool qcow2_unsettled(struct block_node *n)
+{
+	struct q2 *q = (struct q2 *)n;
+
+	return q->writable && q2_is_dirty(q);
+}
+
 /* What users do to the disk is done to the files: data and metadata go to
  * `file`, which nobody else may write meanwhile; `backing` is only read. */
 static int qcow2_set_perm(struct block_node *n, uint32_t perm, uint32_t shared, struct err *e)
@@ -423,6 +430,6 @@ const struct block_driver block_driver_qcow2 = {
 	.name = "qcow2", .help = "QEMU's image format, versions 2 and 3", .backs = true,
 	.size = sizeof(struct q2), .props = qcow2_props,
 	.open = qcow2_open, .close = qcow2_close, .submit = q2_submit,
-	.set_perm = qcow2_set_perm, .forget = q2_below_forget,
+	.set_perm = qcow2_set_perm, .unsettled = qcow2_unsettled, .forget = q2_below_forget,
 	.check_length = q2_check_length, .set_length = q2_set_length,
 };

@@ -601,6 +601,18 @@ static void blk_fini(struct dev *d)
 	b->drive = NULL;
 }
 
+static void blk_settled(void *arg)
+{
+	dev_reset_done(arg);
+}
+
+static int blk_settle(struct dev *d)
+{
+	struct virtio_blk *b = DEV_OF(d, struct virtio_blk);
+
+	return drive_settle(b->drive, blk_settled, d) ? -EINPROGRESS : 0;
+}
+
 static void blk_pause(struct dev *d, bool paused)
 {
 	drive_guard_pause(&DEV_OF(d, struct virtio_blk)->guard, paused);
@@ -630,7 +642,7 @@ static const struct virtio_ops blk_ops = {
 		.name = (name_), .alias = (alias_), .help = (help_),	\
 		.class = &(class_), .size = sizeof(struct virtio_blk),	\
 		.props = blk_props,					\
-		.ops = { .init = blk_init, .fini = blk_fini, .pause = blk_pause, \
+		.ops = { .init = blk_init, .fini = blk_fini, .settle = blk_settle, .pause = blk_pause, \
 			 .changed = blk_changed },			\
 		.class_ops = &blk_ops,					\
 	}

@@ -416,9 +416,39 @@ int dev_reset(struct dev *d)
 	return -EINPROGRESS;
 }
 
+/* True: it settles, and dev_reset_done() follows. */
+static bool settle(struct dev *d)
+{
+	if (!d->leaving || d->settled || !d->type->ops.settle)
+		return false;
+	d->settled = true;
+	return in_progress(d, d->type->ops.settle(d));
+}
+
+int dev_settle(struct dev *d)
+{
+	d->leaving = true;
+	if (!settle(d))
+		return 0;
+	d->resetting = true;
+	d->vm->resets_pending++;
+	return -EINPROGRESS;
+}
+
+int dev_leave(struct dev *d)
+{
+	int r;
+
+	d->leaving = true;	/* it may be in the midst of another reset */
+	r = dev_reset(d);
+	return r ? r : dev_settle(d);
+}
+
 void dev_reset_done(struct dev *d)
 {
 	assert(d->resetting && d->vm->resets_pending > 0);
+	if (settle(d))
+		return;
 	d->resetting = false;
 	if (!plug_reset_done(d))
 		vm_reset_drop(d->vm);

@@ -115,6 +115,9 @@ struct dev_ops {
 	 * so). Nothing may be written to guest or disk after that.
 	 */
 	int (*reset)(struct dev *d);
+	/* After the reset of a device that leaves for ever: end what its fini() would
+	 * wait for, as the last flush of a disk. 0 or -EINPROGRESS, as reset. */
+	int (*settle)(struct dev *d);
 	/* The VM stops or continues (QMP stop/cont): hold or release I/O that
 	 * was not started by the guest (network receive, timers). */
 	void (*pause)(struct dev *d, bool paused);
@@ -149,6 +152,7 @@ struct dev {
 	struct log_limit guest_log;	/* budget for messages the guest causes */
 	int stage;			/* how far creation got; core only */
 	bool resetting;
+	bool leaving, settled;		/* dev_leave() */
 	bool hotplugged;		/* added by dev_plug() */
 	struct plug *plug;		/* plug.c; owned */
 	struct dev *next;		/* vm's list, creation order; main loop */
@@ -231,11 +235,14 @@ int dev_set(struct dev *d, const char *name, const json_t *val, struct err *e);
 /* Type's and classes' reset; 0 or -EINPROGRESS, then d->resetting stays set
  * until dev_reset_done(). vCPUs are stopped. Main loop. */
 int dev_reset(struct dev *d);
+/* The same for the last time: the device is going to be destroyed, and settles. */
+int dev_leave(struct dev *d);
+int dev_settle(struct dev *d);		/* after its reset */
 void dev_pause(struct dev *d, bool paused);	/* main loop */
 
 struct dev *dev_find(struct vm *vm, const char *id);	/* NULL: none; main loop */
 
-/* A device that answered -EINPROGRESS to reset has finished. Main loop. */
+/* A device that answered -EINPROGRESS to reset or settle has finished. Main loop. */
 void dev_reset_done(struct dev *d);
 
 /* The guest did something the specification forbids: one rate-limited line. */

@@ -7,7 +7,8 @@
  *
  * A device leaves in these steps, whoever asked for it:
  *	hide	no vCPU finds it any more, doorbells and windows are gone
- *	reset	its I/O is drained or cancelled, as in a reset of the machine
+ *	reset	its I/O is drained or cancelled, as in a reset of the machine; then
+ *		it settles: a disk's image has its last flush
  *	destroy	in a later turn of the loop, because what ended the reset may
  *		have left work of the device's in this one
  *	tell	DEVICE_DELETED; id and place have been free since the last step
@@ -297,7 +298,7 @@ static void leave(struct dev *d)
 			hide(list[i]);
 	hide(d);
 	for (i = 0; i < d->plug->members; i++) {
-		if (list[i]->plug->is_ready || dev_reset(list[i]) != 0)
+		if (list[i]->plug->is_ready || dev_leave(list[i]) != 0)
 			continue;	/* counted already */
 		vm->resets_pending++;
 		member_ready(list[i]->plug);

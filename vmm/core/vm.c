@@ -31,6 +31,9 @@
  * ends at once. */
 #define DRAIN_NS	NS_PER_SEC
 
+/* And for the last flush of a disk whose storage answers, but is slow. */
+#define SETTLE_NS	(30 * NS_PER_SEC)
+
 TRACE_DEFINE(vm_request);
 TRACE_DEFINE(vm_state);
 TRACE_DEFINE(vm_reset_pending);
@@ -77,6 +80,7 @@ struct vm *vm_create(struct loop *main)
 	struct vm *vm = xcalloc(1, sizeof(*vm));
 
 	vm->main = main;
+	vm->settle_ns = SETTLE_NS;
 	vm->mem = gmem_create();
 	vm->fds = fds_create();
 	vm->bus[BUS_PIO] = bus_create("pio", PIO_BYTES);
@@ -415,23 +419,32 @@ void vm_iothread_del(struct vm *vm, struct iothread *t)
 
 /* ---- the end ---- */
 
+static bool await_devices(struct vm *vm, uint64_t patience_ns, const char *what)
+{
+	uint64_t end = clock_ns() + patience_ns, now;
+
+	while (vm->resets_pending && (now = clock_ns()) < end)
+		loop_turn(vm->main, end - now);
+	for (struct dev *d = vm->devs; d; d = d->next)
+		if (d->resetting)
+			log_err("%s: %s does not end, its memory is left behind", d->path, what);
+	return vm->resets_pending == 0;
+}
+
 /* Cancel all I/O and wait for it. False when storage hangs: then its buffers
  * are still the kernel's to write to. */
 static bool drain(struct vm *vm)
 {
-	uint64_t end = clock_ns() + DRAIN_NS, now;
 	struct dev *d;
 
 	vm->resetting = false;
 	for (d = vm->devs; d; d = d->next)
 		dev_reset(d);
-	while (vm->resets_pending && (now = clock_ns()) < end)
-		loop_turn(vm->main, end - now);
+	if (!await_devices(vm, DRAIN_NS, "I/O in flight"))
+		return false;
 	for (d = vm->devs; d; d = d->next)
-		if (d->resetting)
-			log_err("%s: I/O in flight does not end, its memory is left behind",
-				d->path);
-	return vm->resets_pending == 0;
+		dev_settle(d);
+	return await_devices(vm, vm->settle_ns, "the last flush");
 }
 
 static void destroy_devices(struct vm *vm)

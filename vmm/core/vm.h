@@ -144,6 +144,7 @@ struct vm {
 	bool booted;			/* machine->boot ran since the last reset */
 	bool resetting;			/* a reset of the whole VM is under way */
 	int resets_pending;		/* devices that still drain */
+	uint64_t settle_ns;		/* how long vm_destroy() lets devices settle */
 	enum vm_cause reset_cause;
 
 	/* Called when the VM is to end (SHUTDOWN without -no-shutdown, quit);
