@@ -230,12 +230,22 @@ static void final_late(struct commit *c)
 	set_turn(c, TURN_LATE);
 }
 
-/* The thread wants the guest's requests to be kept, for its last round. */
+/* The thread wants the guest's requests to be kept, for its last round, or to go on
+ * because that failed. */
 static void asked(struct loop_work *w)
 {
 	struct commit *c = container_of(w, struct commit, ask);
+	enum commit_turn what;
 
-	hold(c, final_held, final_late);
+	pthread_mutex_lock(&c->lock);
+	what = c->turn;
+	pthread_mutex_unlock(&c->lock);
+	if (what == TURN_ASKED) {
+		hold(c, final_held, final_late);
+		return;
+	}
+	release(c);
+	set_turn(c, TURN_NONE);
 }
 
 static void commit_free(struct commit *c)

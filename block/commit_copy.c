@@ -155,8 +155,11 @@ static int catch_up(struct commit *c, struct err *e)
 	int r = 0;
 
 	c->all += dirty_left(c->dirty);
-	for (uint64_t pos = 0; r == 0 && dirty_take(c->dirty, &pos, &len); pos += len)
+	for (uint64_t pos = 0; r == 0 && dirty_take(c->dirty, &pos, &len); pos += len) {
 		r = copy(c, pos, pos + len, e);
+		if (r)		/* it may be tried again */
+			dirty_mark(c->dirty, pos, len);
+	}
 	return r;
 }
 
@@ -174,7 +177,8 @@ static int wait_turn(struct commit *c, uint64_t end)
 	int r = 0;
 
 	pthread_mutex_lock(&c->lock);
-	while (r == 0 && (end ? clock_ns() < end : c->turn == TURN_ASKED)) {
+	while (r == 0 && (end ? clock_ns() < end :
+			  c->turn == TURN_ASKED || c->turn == TURN_RETURNED)) {
 		doze(c, clock_ns() + PEEK_NS);
 		if (c->watch->stopped(c->watch->arg))
 			r = -ECANCELED;
@@ -203,24 +207,48 @@ static int copy_rest(struct commit *c, struct err *e)
 
 	c->hurry = true;
 	r = catch_up(c, e);
-	if (r == 0)
+	if (r == 0) {
+		c->writing = true;
 		r = flush(c, e);
+	}
 	if (r == 0)
 		block_io_wait(c->top.node, c->l, BLOCK_FLUSH, 0, 0, NULL, 0, 0);
 	c->hurry = false;
 	return r;
 }
 
-/* -EAGAIN: requests in flight, or the rest, took too long; the guest goes on. */
+/* Ask the main loop, and wait for its answer. */
+static int ask(struct commit *c, enum commit_turn what)
+{
+	pthread_mutex_lock(&c->lock);
+	c->turn = what;
+	pthread_mutex_unlock(&c->lock);
+	loop_post(c->g->loop, &c->ask);
+	return wait_turn(c, 0);
+}
+
+/* The last round met error @err. The guest goes on while the client is asked: -EAGAIN,
+ * or what to end with. */
+static int failed_at_last(struct commit *c, int err)
+{
+	int r = ask(c, TURN_RETURNED);
+
+	if (r == 0)
+		r = c->watch->failed(c->watch->arg, c->writing, err);
+	return r ? r : -EAGAIN;
+}
+
+/* -EAGAIN: requests in flight, or the rest, took too long, or failed and are to be tried
+ * again; the guest goes on. */
 static int last_round(struct commit *c, struct err *e)
 {
-	int r;
+	int r = ask(c, TURN_ASKED);
 
-	c->turn = TURN_ASKED;	/* nobody else looks at it now */
-	loop_post(c->g->loop, &c->ask);
-	r = wait_turn(c, 0);
-	if (r == 0 && turn(c) == TURN_HELD)
+	if (r == 0 && turn(c) == TURN_HELD) {
 		r = copy_rest(c, e);
+		if (r && r != -ECANCELED && r != -ENODEV)
+			return failed_at_last(c, r);
+	}
 	if (r == 0 && turn(c) != TURN_HELD) {
 		log_warn("node '%s': its last round took too long, and is tried again in some "
 			 "seconds", c->root.node->name);

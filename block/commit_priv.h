@@ -8,8 +8,8 @@
 #include "block/commit.h"
 #include "block/dirty.h"
 
-/* Of the thread's wish that the drive be held. */
-enum commit_turn { TURN_NONE, TURN_ASKED, TURN_HELD, TURN_LATE };
+/* Of the thread's wish that the drive be held, or held no longer. */
+enum commit_turn { TURN_NONE, TURN_ASKED, TURN_HELD, TURN_LATE, TURN_RETURNED };
 
 struct commit {
 	struct block_graph *g;

@@ -317,6 +317,46 @@ Test(qmp_commit, test_error_pauses_it)
 	sh("qemu-img compare -q -U -f raw -F raw want.raw base.raw");
 }
 
+static int write_ret;
+
+static void written(struct block_req *r, int ret)
+{
+	write_ret = ret;
+}
+
+/* The guest writes 64 KiB of 7s at 256 KiB. */
+static void guest_writes(void)
+{
+	static uint8_t data[65536];
+	struct iovec iov = { data, sizeof(data) };
+	struct block_req r = { .op = BLOCK_WRITE, .offset = 4 * sizeof(data), .iov = &iov,
+			       .iovcnt = 1, .bytes = sizeof(data), .done = written,
+			       .loop = rig->loop };
+
+	memset(data, 7, sizeof(data));
+	write_ret = 1;
+	drive_submit(d, &r);
+	while (write_ret == 1)
+		loop_turn(rig->loop, NS_PER_MS);
+	cr_assert_eq(write_ret, 0);
+}
+
+Test(qmp_commit, test_error_of_the_last_round_pauses_it_and_the_guest_goes_on)
+{
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'on-error': 'stop'}");
+	tq_await(&t, "ready");
+	fail_some("flush", "EIO", 1);
+	tq_ok(&t, "job-complete", "{'id': 'c0'}");
+	tq_await(&t, "standby");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_ERROR c0 no error");
+	guest_writes();
+	tq_ok(&t, "job-resume", "{'id': 'c0'}");
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED c0 no error");
+	sh("qemu-io -r -U -f raw -c 'read -P 7 256k 64k' base.raw | grep -q 'read 65536/65536' && "
+	   "qemu-img compare -q -U -f qcow2 -F raw three base.raw");
+}
+
 Test(qmp_commit, test_lack_of_space_pauses_it_and_it_is_cancelled)
 {
 	fail_some("write", "ENOSPC", 1);
