@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vmm/base/util.h"
+
 static const char *const class_names[] = {
 	[ERR_GENERIC] = "GenericError",
 	[ERR_COMMAND_NOT_FOUND] = "CommandNotFound",
@@ -64,10 +66,20 @@ int err_sys(struct err *e, int ret, const char *fmt, ...)
 	return ret;
 }
 
+/* Put as much of @s at @at as fits; where it ends. */
+static size_t append(struct err *e, size_t at, const char *s)
+{
+	while (*s && at < sizeof(e->text) - 1)
+		e->text[at++] = *s++;
+	e->text[at] = '\0';
+	return at;
+}
+
 void err_prefix(struct err *e, const char *fmt, ...)
 {
 	char old[sizeof(e->text)];
 	va_list ap;
+	size_t at;
 	int len;
 
 	if (!err_is_set(e))
@@ -76,10 +88,8 @@ void err_prefix(struct err *e, const char *fmt, ...)
 	va_start(ap, fmt);
 	len = vsnprintf(e->text, sizeof(e->text), fmt, ap);
 	va_end(ap);
-	if (len < 0)
-		len = 0;
-	if ((size_t)len < sizeof(e->text))
-		snprintf(e->text + len, sizeof(e->text) - (size_t)len, ": %s", old);
+	at = MIN((size_t)MAX(len, 0), sizeof(e->text) - 1);
+	append(e, append(e, at, ": "), old);
 }
 
 const char *err_class_name(enum err_class class)
