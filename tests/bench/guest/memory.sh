@@ -58,6 +58,7 @@ every_type() {
 			EVERY+=(-drive "file=$LAB_TMP/every$n.raw,format=raw,if=none,id=e$n"
 				-device "$type,drive=e$n,iothread=t0")
 			;;
+		pxb-pcie) EVERY+=(-device "$type,id=e$n,bus_nr=128") ;;
 		pcie-root-port) EVERY+=(-device "$type,id=rp$n,chassis=$n") ;;
 		isa-serial)
 			EVERY+=(-chardev pty,id=e$n -device "$type,chardev=e$n,index=1")
