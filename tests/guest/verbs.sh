@@ -34,7 +34,9 @@ point "an image is a disk, and the machine is guessed"
 disk_ext4 data 8
 disk_root web
 run -kernel "$LAB_KERNELS/cloud/vmlinuz" -initrd "$LAB_INITRDS/cloud.cpio" \
-	-append "console=ttyS0 loglevel=5 panic=-1 guest=test root=/dev/vda rw" "$DISK"
+	-append "console=ttyS0 loglevel=5 panic=-1 guest=test root=/dev/vda rw" \
+	-device virtio-serial-pci -chardev "socket,id=ga,path=$LAB_TMP/ga,server=on,wait=off" \
+	-device virtserialport,chardev=ga,name=org.qemu.guest_agent.0 "$DISK"
 guest_ready 150
 guest_dmesg
 guest_sh "[ -b /dev/vda ]"
@@ -59,6 +61,34 @@ verb detach web disk1
 expect "$OUTPUT" 'web: disk1 detached' detach
 guest_sh "for i in \$(seq 100); do [ -b /dev/vdb ] || break; sleep 0.1; done; [ ! -b /dev/vdb ]"
 disk_clean "$LAB_TMP/data.raw"
+
+point "a quiesced snapshot is refused while no agent answers"
+! verb snapshot create web none --quiesce || fail "$OUTPUT"
+expect "$OUTPUT" 'the guest agent does not answer' snapshot
+[[ ! -e ${DISK%.raw}.none.qcow2 ]] || fail "an overlay is left behind"
+
+point "Debian's agent freezes the guest for a snapshot, and thaws it"
+guest_sh "modprobe virtio_console; n=0;
+	until p=\$(grep -lx org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name) || [ \$n = 30 ]; do
+		sleep 1; n=\$((n + 1)); done;
+	qemu-ga -d -m virtio-serial -p /dev/\$(echo \$p | cut -d / -f 5) -f /run/qga.pid -t /run &&
+	echo before >/frozen" 60
+verb snapshot create web frozen --quiesce
+guest_sh "echo after >/thawed && sync"
+# What was frozen needs no recovery of its journal, and has what came before.
+dumpe2fs -h "$DISK" 2>/dev/null | grep '^Filesystem features' >"$LAB_TMP/features"
+! grep needs_recovery "$LAB_TMP/features" || fail "the journal of $DISK needs recovery"
+disk_clean "$DISK"
+debugfs -R "cat /frozen" "$DISK" 2>/dev/null | grep -q before || fail "/frozen is missing"
+verb snapshot list web
+expect "$OUTPUT" frozen "snapshot list"
+
+point "delete puts what came since into it, while the guest runs"
+verb snapshot delete web frozen
+[[ ! -e ${DISK%.raw}.frozen.qcow2 ]] || fail "the overlay is left behind"
+verb disks web
+expect "$OUTPUT" 'disk0 .*web\.raw' disks
+guest_sh "cat /thawed"
 
 point "pause and resume"
 verb pause web
