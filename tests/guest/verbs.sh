@@ -44,7 +44,7 @@ guest_sh "[ -b /dev/vda ]"
 point "ps and disks show it under its image's name"
 verb ps
 expect "$OUTPUT" 'web +[0-9]+ +running +[12] +1G ' ps
-expect "$OUTPUT" 'web\.raw' ps
+expect "$OUTPUT" 'web\.raw +stdio' ps
 verb disks web
 expect "$OUTPUT" 'disk0 .*read-write .*web\.raw' disks
 

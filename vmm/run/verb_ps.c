@@ -125,20 +125,37 @@ static void put_disks(json_t *row, struct qmpc *q, const json_t *config)
 	json_decref(list);
 }
 
-/* Where the first serial port or console is. Our own back ends are no console. */
+/* The back end of the first serial port or console; NULL: one that -serial has made. */
+static const char *console_chardev(const json_t *config)
+{
+	const char *driver = json_string_value(json_array_get(json_object_get(config, "serials"), 0));
+	const json_t *d;
+	size_t i;
+
+	if (driver)
+		return strncmp(driver, "chardev:", 8) ? NULL : driver + 8;
+
+	json_array_foreach(json_object_get(config, "devices"), i, d) {
+		driver = json_str(d, "driver", "");
+		if (strcmp(driver, "isa-serial") == 0 || strcmp(driver, "virtconsole") == 0)
+			return json_str(d, "chardev", NULL);
+	}
+	return NULL;
+}
+
+/* Where the first serial port or console is. */
 static void put_console(json_t *row, const struct runtime *rt, struct qmpc *q,
 			const json_t *config)
 {
 	json_t *list = ask(q, "query-chardev"), *item;
-	const char *where = NULL, *label, *name;
+	const char *where = NULL, *port = console_chardev(config), *label;
 	bool attachable = faccessat(rt->dirfd, RUNTIME_CONSOLE, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	size_t i;
 
 	json_array_foreach(list, i, item) {
 		label = json_str(item, "label", "");
-		name = json_str(item, "filename", "");
-		if (strncmp(label, "compat_monitor", 14) && strncmp(label, "roost-", 6) && !where)
-			where = name;
+		if (!where && (port ? strcmp(label, port) == 0 : strncmp(label, "serial", 6) == 0))
+			where = json_str(item, "filename", "");
 	}
 	if (!list)
 		where = json_string_value(json_array_get(json_object_get(config, "serials"), 0));
