@@ -9,8 +9,8 @@
  *
  *	iops=N syscalls_per_request=N kicks_per_request=N interrupts_per_request=N
  *
- * System calls are the loop's and one per message (KVM_SIGNAL_MSI); a kick is
- * none of ours under KVM (ioeventfd).
+ * of the COUNT requests that follow a warm-up. System calls are the loop's and
+ * one per message (KVM_SIGNAL_MSI); a kick is none of ours under KVM (ioeventfd).
  *
  * Threads: one.
  * Missing: several queues.
@@ -26,6 +26,7 @@
 
 #define REQUEST		4096u
 #define DEPTH_MAX	128
+#define WARM_UP		1024u	/* before a queue counts as busy, and has its irqfd */
 #define TABLE(i)	(VDRV_TABLE + (i) * 64ull)
 #define HEADER(i)	(VDRV_DATA - 0x10000 + (i) * 32ull)
 #define STATUS(i)	(HEADER(i) + 16)
@@ -83,30 +84,45 @@ static void harvest(void)
 	}
 }
 
+struct mark {
+	struct loop_stats stats;
+	uint64_t irqs, msis, kicks, ended, ns;
+};
+
+static struct mark now(void)
+{
+	return (struct mark){
+		.stats = loop_stats(run.v->rig->loop), .irqs = run.v->v->queue[0].interrupts,
+		.msis = run.v->rig->msis, .kicks = run.kicks, .ended = run.ended, .ns = clock_ns()
+	};
+}
+
+static void go_on(uint64_t ended)
+{
+	while (run.ended < ended) {
+		loop_turn(run.v->rig->loop, NS_PER_SEC);
+		harvest();
+	}
+}
+
 static void replay(void)
 {
-	struct loop *loop = run.v->rig->loop;
-	struct loop_stats before = loop_stats(loop), after;
-	uint64_t t0 = clock_ns(), ns;
-	const struct virtio_queue *q = &run.v->v->queue[0];
-	uint64_t irqs = q->interrupts, msis = run.v->rig->msis;
-	double n = (double)run.count;
+	struct mark a, b;
+	double n;
 
+	run.count += WARM_UP;
 	for (uint16_t i = 0; i < run.depth; i++)
 		submit(i);
 	kick();
-	while (run.ended < run.count) {
-		loop_turn(loop, NS_PER_SEC);
-		harvest();
-	}
-	ns = clock_ns() - t0;
-	after = loop_stats(loop);
-	irqs = q->interrupts - irqs;
-	msis = run.v->rig->msis - msis;
+	go_on(WARM_UP);
+	a = now();
+	go_on(run.count);
+	b = now();
+	n = (double)(b.ended - a.ended);
 	printf("iops=%.0f syscalls_per_request=%.3f kicks_per_request=%.3f "
-	       "interrupts_per_request=%.3f\n", n * 1e9 / (double)ns,
-	       (double)(after.syscalls - before.syscalls + msis) / n, (double)run.kicks / n,
-	       (double)irqs / n);
+	       "interrupts_per_request=%.3f\n", n * 1e9 / (double)(b.ns - a.ns),
+	       (double)(b.stats.syscalls - a.stats.syscalls + b.msis - a.msis) / n,
+	       (double)(b.kicks - a.kicks) / n, (double)(b.irqs - a.irqs) / n);
 }
 
 static void set_up(char **argv, int flags)
