@@ -54,6 +54,10 @@ static const struct cache_mode {
 static_assert(ARRAY_LEN(cache_words) == ARRAY_LEN(cache_modes) + 1, "one mode each");
 
 #define OPT(kind, field, ...) PROP_##kind(struct drive_opts, field, __VA_ARGS__)
+/* qemu-options, "-drive": names from before throttling.*. */
+#define OLD_LIMIT(b, word)								\
+	OPT(U64, limits.avg[b], word, 0, INT64_MAX, 0, "the same", .flags = PROP_HIDDEN), \
+	OPT(U64, limits.max[b], word "_max", 0, INT64_MAX, 0, "the same", .flags = PROP_HIDDEN)
 const struct prop drive_props[] = {
 	OPT(STR, file, "file", NULL, "image file or block device"),
 	OPT(STR, format, "format", NULL, "format of the image: raw or qcow2"),
@@ -82,6 +86,12 @@ const struct prop drive_props[] = {
 	THROTTLE_PROPS(struct drive_opts, limits, "throttling."),
 	OPT(STR, group, "throttling.group", NULL,
 	    "drives of one group, and throttle nodes, share its limits"),
+	OLD_LIMIT(THROTTLE_BPS, "bps"), OLD_LIMIT(THROTTLE_BPS_RD, "bps_rd"),
+	OLD_LIMIT(THROTTLE_BPS_WR, "bps_wr"), OLD_LIMIT(THROTTLE_IOPS, "iops"),
+	OLD_LIMIT(THROTTLE_IOPS_RD, "iops_rd"), OLD_LIMIT(THROTTLE_IOPS_WR, "iops_wr"),
+	OPT(U64, limits.iops_size, "iops_size", 0, INT64_MAX, 0, "the same",
+	    .flags = PROP_HIDDEN),
+	OPT(STR, group, "group", NULL, "the same", .flags = PROP_HIDDEN),
 	RETRY_PROPS(struct drive_opts, retry, DRIVE_ENOSPC, DRIVE_REPORT),
 	OPT(ENUM, discard, "discard", discard_words, 0,
 	    "what the guest's discards do: nothing, or give the space back"),
