@@ -46,16 +46,31 @@ static int check(const struct q2 *q, const struct q2_snapshot *s, struct err *e)
 	return 0;
 }
 
+/* Reading zeroes behind the end would make entries of nothing. */
+static int read_part(struct q2 *q, struct loop *l, uint64_t at, void *buf, size_t len,
+		     struct err *e)
+{
+	uint64_t end = atomic_load(&q->file_len);
+	int r;
+
+	if (at > end || len > end - at)
+		return err_set(e, -EINVAL, "the snapshot table at %#" PRIx64 " goes beyond the end of "
+			       "the file; save the disk with 'roost img convert'",
+			       q->h.snapshots_offset);
+	r = len ? q2_sync_io(q, l, BLOCK_READ, at, buf, len) : 0;
+	return r ? err_sys(e, r, "cannot read the snapshot table") : 0;
+}
+
 /* One entry at *@at of the file. */
 static int read_entry(struct q2 *q, struct loop *l, uint64_t *at, struct q2_snapshot *s,
 		      struct err *e)
 {
 	uint8_t b[ENTRY_FIXED], extra[SNAPSHOT_EXTRA_MAX], *text;
 	uint32_t id, name, more;
-	int r = q2_sync_io(q, l, BLOCK_READ, *at, b, sizeof(b));
+	int r = read_part(q, l, *at, b, sizeof(b), e);
 
 	if (r)
-		return err_sys(e, r, "cannot read the snapshot table");
+		return r;
 	id = get_be16(b + 12);
 	name = get_be16(b + 14);
 	more = get_be32(b + 36);
@@ -67,20 +82,19 @@ static int read_entry(struct q2 *q, struct loop *l, uint64_t *at, struct q2_snap
 		.date_ns = get_be32(b + 20), .vm_ns = get_be64(b + 24),
 		.vm_bytes = get_be32(b + 32), .size = q->h.size,
 	};
-	if (more)
-		r = q2_sync_io(q, l, BLOCK_READ, *at + ENTRY_FIXED, extra, more);
+	r = read_part(q, l, *at + ENTRY_FIXED, extra, more, e);
 	if (more >= 8)
 		s->vm_bytes = get_be64(extra);
 	if (more >= 16)
 		s->size = get_be64(extra + 8);
 	text = xcalloc(1, id + name + 1);
-	if (r == 0 && id + name)
-		r = q2_sync_io(q, l, BLOCK_READ, *at + ENTRY_FIXED + more, text, id + name);
+	if (r == 0)
+		r = read_part(q, l, *at + ENTRY_FIXED + more, text, id + name, e);
 	s->id = take_text(text, id);
 	s->name = take_text(text + id, name);
 	free(text);
 	*at = align_up(*at + ENTRY_FIXED + more + id + name, 8);
-	return r ? err_sys(e, r, "cannot read the snapshot table") : check(q, s, e);
+	return r ? r : check(q, s, e);
 }
 
 int q2_snapshots_read(struct q2 *q, struct loop *l, struct q2_snapshot **out, uint64_t *bytes,

@@ -514,3 +514,24 @@ Test(qcow2_img, test_snapshot_with_a_hostile_l1_table_is_refused)
 	cr_expect_eq(qt_status(&t, "./roost img convert -l one a.qcow2 o.raw 2>err"), 1);
 	qt_sh(&t, "grep -q 'out of place' err");
 }
+
+/* What is behind the end would read as zeroes, and move when the file grows. */
+Test(qcow2_img, test_snapshot_table_behind_the_end_is_told)
+{
+	uint8_t b[8];
+	int fd;
+
+	with_snapshots("cluster_size=4k");
+	fd = open(bt_path(&t, "a.qcow2"), O_RDWR | O_CLOEXEC);
+	cr_assert_eq(pread(fd, b, sizeof(b), 64), (ssize_t)sizeof(b));
+	/* The first entry's fixed part is the last of the file. */
+	poke(64, ((uint64_t)lseek(fd, 0, SEEK_END) + 4095) & ~4095ull, 8);
+	cr_assert_eq(pread(fd, b, sizeof(b), 64), (ssize_t)sizeof(b));
+	cr_assert_eq(ftruncate(fd, (off_t)get_be64(b) + 40), 0);
+	poke(get_be64(b) + 12, 1, 2);
+	close(fd);
+	cr_expect_eq(qt_status(&t, "./roost img check -r all a.qcow2 2>err"), 1);
+	qt_sh(&t, "grep -q 'the snapshot table at .* goes beyond the end' err");
+	cr_expect_eq(qt_status(&t, "./roost img check a.qcow2 2>err"), 1);
+	qt_sh(&t, "./roost img convert -O raw a.qcow2 o.raw");
+}
