@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "block/qcow2/qcow2.h"
@@ -42,6 +43,16 @@ static const char *const layouts[] = {
 	"extended_l2=on", "extended_l2=on,cluster_size=16k,refcount_bits=8",
 	"compression_type=zstd",
 };
+
+static void poke(uint64_t off, uint64_t v, unsigned int width)
+{
+	int fd = open(bt_path(&t, "a.qcow2"), O_RDWR | O_CLOEXEC);
+	uint8_t b[8];
+
+	put_be64(b, v << (64 - 8 * width));
+	cr_assert_eq(pwrite(fd, b, width, (off_t)off), (ssize_t)width);
+	close(fd);
+}
 
 Test(qcow2_img, test_create_makes_what_qemu_img_accepts)
 {
@@ -92,6 +103,57 @@ Test(qcow2_img, test_convert_round_trip_in_every_layout)
 	}
 }
 
+Test(qcow2_img, test_convert_with_any_number_of_requests)
+{
+	static const char *const how[] = {
+		"-m 1", "-m 16", "-m 16 -W", "-W -S 64k", "-W -S 0", "-m 2 -t none -T none", "-c -m 3 -W"
+	};
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_LEN(how); i++) {
+		qt_sh(&t, "rm -f a.qcow2 a.raw && ./roost img convert %s -f raw -O qcow2 s.raw a.qcow2",
+		      how[i]);
+		qt_check(&t, "a.qcow2");
+		qt_sh(&t, "qemu-img compare -q -f raw -F qcow2 s.raw a.qcow2");
+		if (strstr(how[i], "-c"))
+			continue;
+		qt_sh(&t, "./roost img convert %s -f qcow2 -O raw a.qcow2 a.raw && cmp s.raw a.raw",
+		      how[i]);
+	}
+	/* -S 0: all of it is there. */
+	qt_sh(&t, "rm -f a.raw && ./roost img convert -S 0 -O raw s.raw a.raw");
+	cr_assert_eq(stat(bt_path(&t, "a.raw"), &st), 0);
+	cr_expect_geq(st.st_blocks * 512, st.st_size);
+	/* What is known to be zero stays as it is. */
+	qt_sh(&t, "rm -f a.raw && truncate -s %zu a.raw && ./roost img convert -n --target-is-zero "
+	      "s.raw a.raw && cmp s.raw a.raw", (size_t)st.st_size);
+	cr_expect_eq(qt_status(&t, "./roost img convert --target-is-zero s.raw b.raw 2>err"), 1);
+	qt_sh(&t, "grep -q 'requires use of -n' err");
+	qt_sh(&t, "./roost img convert --help | grep -q -- --salvage && ./roost img help | grep -q bench");
+	cr_expect_eq(qt_status(&t, "./roost img convert -m 17 s.raw a.raw 2>err"), 1);
+	qt_sh(&t, "grep -q 'between 1 and 16' err");
+}
+
+Test(qcow2_img, test_convert_that_fails_says_where)
+{
+	qt_sh(&t, "rm -f a.raw");
+	cr_expect_eq(qt_status(&t, "bash -c 'trap \"\" XFSZ; ulimit -f 1024; ./roost img convert "
+			       "-S 0 -W -m 8 -f raw -O raw s.raw a.raw 2>err'"), 1);
+	qt_sh(&t, "grep -Eq 'error while converting at offset [0-9]+: File too large|cannot' err");
+}
+
+Test(qcow2_img, test_convert_salvages_what_can_be_read)
+{
+	qt_sh(&t, "./roost img convert -c -f raw -O qcow2 s.raw a.qcow2");
+	for (uint64_t at = 0x60000; at < 0x62000; at += 8)
+		poke(at, UINT64_MAX, 8);
+	cr_expect_eq(qt_status(&t, "./roost img convert -O raw a.qcow2 a.raw 2>err"), 1);
+	qt_sh(&t, "grep -q 'error while converting at offset' err");
+	qt_sh(&t, "./roost img convert --salvage -O raw a.qcow2 a.raw 2>err && "
+	      "grep -q 'error while reading offset' err && "
+	      "test $(stat -c %%s a.raw) = $(stat -c %%s s.raw)");
+}
+
 Test(qcow2_img, test_compare_statuses_are_those_of_qemu_img)
 {
 	qt_sh(&t, "qemu-img convert -O qcow2 s.raw a.qcow2 && cp s.raw b.raw && "
@@ -118,16 +180,6 @@ Test(qcow2_img, test_map_equals_that_of_qemu_img)
 }
 
 /* ---- damage ---- */
-
-static void poke(uint64_t off, uint64_t v, unsigned int width)
-{
-	int fd = open(bt_path(&t, "a.qcow2"), O_RDWR | O_CLOEXEC);
-	uint8_t b[8];
-
-	put_be64(b, v << (64 - 8 * width));
-	cr_assert_eq(pwrite(fd, b, width, (off_t)off), (ssize_t)width);
-	close(fd);
-}
 
 /* 64 KiB clusters: 1 is the refcount table, 2 its block, 3 the L1 table. */
 static void damaged(const char *what, int status, bool leaks_only)

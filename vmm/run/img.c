@@ -16,6 +16,7 @@
 #include "block/graph.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
+#include "vmm/run/img_pipe.h"
 #include "vmm/run/verb.h"
 
 static const struct {
@@ -29,9 +30,10 @@ static const struct {
 	{ "check", "f:r:qUp", "[-f FMT] [-r leaks|all] [--output=json] [-p] [-U] FILE", 1, 1,
 	  img_check },
 	{ "map", "f:U", "[-f FMT] [--output=json] [-U] FILE", 1, 1, img_map },
-	{ "convert", "f:O:o:B:F:cpqUt:T:nl:", "[-f FMT] [-O FMT] [-c] [-p] [-o k=v,...] "
-	  "[-l SNAPSHOT] [-B BACKING -F FMT] FILE OUT", 2, 2, img_convert },
-	{ "compare", "f:F:psqU", "[-f FMT] [-F FMT] [-s] [-p] [-q] FILE1 FILE2", 2, 2,
+	{ "convert", "f:O:o:B:F:cpqUt:T:nl:m:WS:", "[-f FMT] [-O FMT] [-c] [-n [--target-is-zero]] [-p] "
+	  "[-m REQUESTS] [-W] [-S BYTES] [-t CACHE] [-T CACHE] [--salvage] [-o k=v,...] [-l SNAPSHOT] "
+	  "[-B BACKING -F FMT] FILE OUT", 2, 2, img_convert },
+	{ "compare", "f:F:T:psqU", "[-f FMT] [-F FMT] [-T CACHE] [-s] [-p] [-q] FILE1 FILE2", 2, 2,
 	  img_compare },
 	{ "resize", "f:q", "[-f FMT] [--shrink] FILE [+|-]SIZE", 2, 2, img_resize },
 	{ "commit", "f:b:pqdt:", "[-f FMT] [-d] [-p] FILE", 1, 1, img_commit },
@@ -45,6 +47,8 @@ static const struct option longs[] = {
 	{ "json", no_argument, NULL, 3 }, { "force-share", no_argument, NULL, 'U' },
 	{ "pattern", required_argument, NULL, 4 }, { "flush-interval", required_argument, NULL, 5 },
 	{ "backing-chain", no_argument, NULL, 6 },
+	{ "target-is-zero", no_argument, NULL, 7 }, { "salvage", no_argument, NULL, 8 },
+	{ "help", no_argument, NULL, 9 },
 	{ 0 }
 };
 
@@ -100,6 +104,7 @@ static json_t *node_args(struct img *m, const char *path, const char *fmt, uint3
 {
 	bool write = flags & (IMG_WRITE | IMG_REPAIR), none, unsafe;
 	json_t *args = json_object(), *file = json_object();
+	const char *cache = flags & IMG_SOURCE ? m->source_cache : m->cache;
 	struct stat st;
 	bool dev = stat(path, &st) == 0 && S_ISBLK(st.st_mode);
 
@@ -111,8 +116,8 @@ static json_t *node_args(struct img *m, const char *path, const char *fmt, uint3
 	json_put_str(args, "discard", "unmap");
 	if (m->force_share && !write)
 		json_object_set_new(args, "force-share", json_true());
-	none = m->cache && (!strcmp(m->cache, "none") || !strcmp(m->cache, "directsync"));
-	unsafe = m->cache && !strcmp(m->cache, "unsafe");
+	none = cache && (!strcmp(cache, "none") || !strcmp(cache, "directsync"));
+	unsafe = cache && !strcmp(cache, "unsafe");
 	json_object_set_new(args, "cache.direct", json_boolean(none));
 	json_object_set_new(args, "cache.no-flush", json_boolean(unsafe));
 	if ((flags & IMG_NO_BACKING) && strcmp(fmt, "raw"))
@@ -189,6 +194,14 @@ static int take_output(struct img *m, const char *word, struct err *e)
 	return 0;
 }
 
+static int take_jobs(struct img *m, const char *text, struct err *e)
+{
+	if (parse_u64(text, &m->jobs) || m->jobs < 1 || m->jobs > IMG_DEPTH_MAX)
+		return err_set(e, -EINVAL, "Invalid number of coroutines. Allowed number of "
+			       "coroutines is between 1 and %u: -m %.32s", IMG_DEPTH_MAX, text);
+	return 0;
+}
+
 static void take_flag(struct img *m, int c)
 {
 	m->quiet |= c == 'q';
@@ -202,6 +215,10 @@ static void take_flag(struct img *m, int c)
 	m->shrink |= c == 2;
 	m->json |= c == 3;
 	m->chain |= c == 6;
+	m->any_order |= c == 'W';
+	m->target_is_zero |= c == 7;
+	m->salvage |= c == 8;
+	m->help |= c == 9;
 }
 
 static int take_valued(struct img *m, int c, const char *arg, bool bench, struct err *e)
@@ -222,9 +239,13 @@ static int take_valued(struct img *m, int c, const char *arg, bool bench, struct
 		m->backing_fmt = arg;
 		return 0;
 	case 't':
-	case 'T':
 		m->cache = arg;
 		return 0;
+	case 'T':
+		m->source_cache = arg;
+		return 0;
+	case 'm':
+		return take_jobs(m, arg, e);
 	case 'l':
 		m->snapshot = arg;
 		return 0;
@@ -244,7 +265,8 @@ static int take_valued(struct img *m, int c, const char *arg, bool bench, struct
 	case 's':
 		return take_number(arg, 64 * MIB, &m->bytes, 's', e);
 	case 'S':
-		return take_number(arg, INT64_MAX, &m->step, 'S', e);
+		return bench ? take_number(arg, INT64_MAX, &m->step, 'S', e) :
+			       take_number(arg, IMG_CHUNK, &m->sparse, 'S', e);
 	case 1:
 		return take_output(m, arg, e);
 	case 4:
@@ -257,7 +279,7 @@ static int take_valued(struct img *m, int c, const char *arg, bool bench, struct
 
 static int parse(struct img *m, const char *opts, int argc, char **argv, struct err *e)
 {
-	bool bench = strchr(opts, 'S') != NULL;
+	bool bench = strchr(opts, 'w') != NULL;
 	int c, r = 0;
 
 	opterr = 0;
@@ -289,10 +311,15 @@ static int start(struct img *m, struct err *e)
 
 static int run(size_t i, int argc, char **argv, struct err *e)
 {
-	struct img m = { .count = 75000, .depth = 64, .bytes = 4096 };
+	struct img m = { .count = 75000, .depth = 64, .bytes = 4096, .jobs = 8,
+			 .sparse = 4096 };
 	int status = 1, r;
 
 	r = parse(&m, commands[i].opts, argc, argv, e);
+	if (r == 0 && m.help) {
+		printf("usage: roost img %s %s\n", commands[i].name, commands[i].usage);
+		return 0;
+	}
 	if (r == 0 && (m.argc < commands[i].min || m.argc > commands[i].max))
 		r = err_set(e, -EINVAL, "usage: roost img %s %s", commands[i].name,
 			    commands[i].usage);
@@ -308,6 +335,7 @@ static int run(size_t i, int argc, char **argv, struct err *e)
 int verb_img(struct verb_call *c, struct err *e)
 {
 	const char *name = c->argc ? c->argv[0] : "";
+	bool help = strcmp(name, "help") == 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
 		if (strcmp(commands[i].name, name))
@@ -317,6 +345,6 @@ int verb_img(struct verb_call *c, struct err *e)
 	}
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
 		printf("  roost img %s %s\n", commands[i].name, commands[i].usage);
-	c->exit = VERB_ERROR;
-	return *name ? err_set(e, -EINVAL, "img: there is no command '%.32s'", name) : 0;
+	c->exit = help ? VERB_OK : VERB_ERROR;
+	return *name && !help ? err_set(e, -EINVAL, "img: there is no command '%.32s'", name) : 0;
 }

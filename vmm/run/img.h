@@ -23,13 +23,16 @@ struct img {
 	struct block_graph *g;
 	struct loop *l;			/* to wait on */
 	/* options; each command takes some */
-	const char *fmt, *out_fmt, *backing, *backing_fmt, *cache, *snapshot;
+	const char *fmt, *out_fmt, *backing, *backing_fmt, *snapshot;
+	const char *cache, *source_cache;	/* -t, -T */
 	const char *options[16];	/* -o */
 	int noptions;
 	bool json, quiet, force_share, progress, compressed, unsafe, shrink, writes, backing_given;
-	bool keep, strict, chain;
+	bool keep, strict, chain, any_order, target_is_zero, salvage, help;
 	enum image_fix fix;
 	uint64_t count, depth, step, bytes, offset;
+	uint64_t jobs;			/* pieces in flight of a copy */
+	uint64_t sparse;		/* bytes of zeroes that are none; 0: all is written */
 	int pattern, flush_interval;
 	int argc;			/* words that are no options */
 	char **argv;
@@ -40,6 +43,7 @@ enum img_open_flags {
 	IMG_NO_BACKING = 1 << 1,
 	IMG_REPAIR = 1 << 2,		/* read-only, but its file may be written */
 	IMG_SNAPSHOT = 1 << 3,		/* as m->snapshot kept it */
+	IMG_SOURCE = 1 << 4,		/* -T is its cache mode, not -t */
 };
 
 /* An image that is open, as a user of its node. */

@@ -1,7 +1,7 @@
 /*
  * vmm/run/img_copy.c - roost img convert, compare, commit, bench.
  * Threads: the only one of the process.
- * Missing: several chunks in flight; convert of several files into one.
+ * Missing: convert of several files into one.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,88 +13,44 @@
 #include "block/graph.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
-#include "vmm/run/img.h"
+#include "vmm/run/img_pipe.h"
 
 /* ---- convert ---- */
 
-#define ZERO_UNIT	4096u	/* shorter runs of zeroes are written */
-
-/* Write what is not zero; the target is zero where it has no backing file. */
-static int write_sparse(struct img *m, struct img_file *out, uint64_t at, uint8_t *buf,
-			uint64_t len)
+/* With -B only what the source's own layer has; its chain is the new backing. */
+static int convert_plan(struct img_pipe *p, uint64_t at, uint64_t *n, enum img_part *part)
 {
-	uint64_t i = 0, n;
-	int r = 0;
+	struct img *m = p->m;
+	struct image_extent x = { .len = *n, .zero = true, .present = true };
+	struct block_node *from = p->from->n;
+	int r = at < from->bytes ? image_status(from, m->l, at, MIN(*n, from->bytes - at),
+						!m->backing, &x) : 0;
 
-	while (i < len && r == 0) {
-		bool zero = img_is_zero(buf + i, MIN(len - i, (uint64_t)ZERO_UNIT));
-
-		for (n = 0; i + n < len; n += MIN(len - i - n, (uint64_t)ZERO_UNIT))
-			if (img_is_zero(buf + i + n, MIN(len - i - n, (uint64_t)ZERO_UNIT)) != zero)
-				break;
-		if (!zero)
-			r = img_io(m, out, BLOCK_WRITE, 0, at + i, buf + i, n);
-		else if (m->backing || m->keep)
-			r = img_io(m, out, BLOCK_WRITE_ZEROES, BLOCK_UNMAP, at + i, NULL, n);
-		i += n;
+	if (r)
+		return r;
+	if (!m->sparse || (p->compressed && x.len < *n)) {
+		*part = IMG_DATA;
+		return 0;
 	}
-	return r;
-}
-
-static int copy_chunk(struct img *m, struct img_file *in, struct img_file *out, uint64_t at,
-		      uint8_t *buf, uint64_t len)
-{
-	uint64_t have = at < in->n->bytes ? MIN(len, in->n->bytes - at) : 0;
-	int r = img_io(m, in, BLOCK_READ, 0, at, buf, have);
-
-	memset(buf + have, 0, len - have);
-	if (r)
-		return r;
-	if (m->compressed)
-		return image_write_compressed(out->n, m->l, at, buf, len);
-	return write_sparse(m, out, at, buf, len);
-}
-
-/* The next piece of the copy: *@n bytes at most, less when only those are alike.
- * With -B only what the source's own layer has; its chain is the new backing. */
-static int copy_piece(struct img *m, struct img_file *in, struct img_file *out, uint64_t at,
-		      uint8_t *buf, uint64_t *n)
-{
-	struct image_extent x;
-	int r = at < in->n->bytes ? image_status(in->n, m->l, at, MIN(*n, in->n->bytes - at),
-						 !m->backing, &x) : 0;
-
-	if (r)
-		return r;
-	if (at >= in->n->bytes)
-		x = (struct image_extent){ .len = *n, .zero = true, .present = true };
-	/* Compressed clusters are written whole: no piece ends inside one. */
-	if (x.len < *n && m->compressed)
-		return copy_chunk(m, in, out, at, buf, *n);
 	*n = MIN(*n, x.len);
 	if (m->backing && !x.present)
-		return 0;
-	if (x.data)
-		return copy_chunk(m, in, out, at, buf, *n);
-	if (m->backing || m->keep)
-		return img_io(m, out, BLOCK_WRITE_ZEROES, BLOCK_UNMAP, at, NULL, *n);
+		*part = IMG_SKIP;
+	else if (x.data)
+		*part = IMG_DATA;
+	else
+		*part = m->backing || m->keep ? IMG_ZERO : IMG_SKIP;
 	return 0;
 }
 
 static int copy_all(struct img *m, struct img_file *in, struct img_file *out, struct err *e)
 {
-	uint8_t *buf = calloc(1, IMG_CHUNK);
-	uint64_t end = out->n->bytes, n;
-	int r = 0;
+	struct img_pipe p = {
+		.m = m, .from = in, .to = out, .plan = convert_plan, .depth = m->jobs,
+		.any_order = m->any_order, .compressed = m->compressed, .sparse = m->sparse,
+		.zeroes = m->backing || m->keep, .salvage = m->salvage, .doing = "converting"
+	};
+	int r = img_pipe_run(&p, out->n->bytes, e);
 
-	for (uint64_t at = 0; at < end && r == 0; at += n) {
-		n = MIN(end - at, (uint64_t)IMG_CHUNK);
-		r = copy_piece(m, in, out, at, buf, &n);
-		if (r)
-			err_sys(e, r, "error while converting at offset %" PRIu64, at);
-		img_progress(m, at + n, end);
-	}
-	free(buf);
 	if (r == 0 && img_io(m, out, BLOCK_FLUSH, 0, 0, NULL, 0))
 		r = err_set(e, -EIO, "the copy could not be made durable");
 	return r;
@@ -141,7 +97,7 @@ static int open_source(struct img *m, struct img_file *in, const char *path, str
 	int r = 0;
 
 	if (!m->snapshot)
-		return img_open(m, in, path, m->fmt, 0, e);
+		return img_open(m, in, path, m->fmt, IMG_SOURCE, e);
 	if (strcmp(img_format(path, m->fmt), "qcow2"))
 		return err_set(e, -ENOTSUP, "-l %.128s: %s is a raw image; only qcow2 images have "
 			       "internal snapshots", m->snapshot, path);
@@ -150,7 +106,7 @@ static int open_source(struct img *m, struct img_file *in, const char *path, str
 	if (id)
 		m->snapshot = id;
 	if (r == 0)
-		r = img_open(m, in, path, m->fmt, IMG_SNAPSHOT, e);
+		r = img_open(m, in, path, m->fmt, IMG_SNAPSHOT | IMG_SOURCE, e);
 	free(id);	/* the node has its own */
 	return r;
 }
@@ -164,6 +120,8 @@ int img_convert(struct img *m, struct err *e)
 
 	if (strcmp(fmt, "raw") && strcmp(fmt, "qcow2"))
 		return err_set(e, 1, "Unknown file format '%.32s'; raw and qcow2 can be made", fmt);
+	if (m->target_is_zero && !m->keep)
+		return err_set(e, 1, "--target-is-zero requires use of -n flag");
 	if (m->compressed && strcmp(fmt, "qcow2"))
 		return err_set(e, 1, "Compression not supported for this file format");
 	r = open_source(m, &in, from, e);
@@ -181,6 +139,7 @@ int img_convert(struct img *m, struct err *e)
 		/* A device cannot be cut off: what was on it has to be written over. */
 		m->keep |= strcmp(fmt, "raw") == 0 &&
 			   out.n->file.node->drv == &block_driver_host_device;
+		m->keep &= !m->target_is_zero;
 		r = out.n->bytes < in.n->bytes ?
 			err_set(e, -EINVAL, "%s is smaller than %s", to, from) :
 			copy_all(m, &in, &out, e);
@@ -240,9 +199,9 @@ int img_compare(struct img *m, struct err *e)
 	struct img_file a, b;
 	int status = 2;
 
-	if (img_open(m, &a, m->argv[0], m->fmt, 0, e))
+	if (img_open(m, &a, m->argv[0], m->fmt, IMG_SOURCE, e))
 		return 2;
-	if (img_open(m, &b, m->argv[1], m->backing_fmt, 0, e) == 0) {
+	if (img_open(m, &b, m->argv[1], m->backing_fmt, IMG_SOURCE, e) == 0) {
 		status = compare_files(m, &a, &b, e);
 		img_close(&b);
 	}
@@ -252,37 +211,26 @@ int img_compare(struct img *m, struct err *e)
 
 /* ---- commit ---- */
 
-static int commit_part(struct img *m, struct img_file *top, struct img_file *base, uint64_t at,
-		       uint8_t *buf, uint64_t *n)
+static int commit_plan(struct img_pipe *p, uint64_t at, uint64_t *n, enum img_part *part)
 {
 	struct image_extent x;
-	int r = image_status(top->n, m->l, at, *n, false, &x);
+	int r = image_status(p->from->n, p->m->l, at, *n, false, &x);
 
 	if (r)
 		return r;
 	*n = x.len;
-	if (!x.present)
-		return 0;
-	if (x.zero)
-		return img_io(m, base, BLOCK_WRITE_ZEROES, BLOCK_UNMAP, at, NULL, *n);
-	r = img_io(m, top, BLOCK_READ, 0, at, buf, *n);
-	return r ? r : img_io(m, base, BLOCK_WRITE, 0, at, buf, *n);
+	*part = !x.present ? IMG_SKIP : x.zero ? IMG_ZERO : IMG_DATA;
+	return 0;
 }
 
 static int commit_into(struct img *m, struct img_file *top, struct img_file *base, struct err *e)
 {
-	uint8_t *buf = malloc(IMG_CHUNK);
-	uint64_t end = top->n->bytes, n;
-	int r = 0;
+	struct img_pipe p = {
+		.m = m, .from = top, .to = base, .plan = commit_plan, .depth = m->jobs,
+		.any_order = true, .doing = "committing"
+	};
+	int r = img_pipe_run(&p, top->n->bytes, e);
 
-	for (uint64_t at = 0; at < end && r == 0; at += n) {
-		n = MIN(end - at, (uint64_t)IMG_CHUNK);
-		r = commit_part(m, top, base, at, buf, &n);
-		if (r)
-			err_sys(e, r, "error while committing at offset %" PRIu64, at);
-		img_progress(m, at + n, end);
-	}
-	free(buf);
 	if (r == 0 && img_io(m, base, BLOCK_FLUSH, 0, 0, NULL, 0))
 		r = err_set(e, -EIO, "the backing file could not be made durable");
 	return r;
