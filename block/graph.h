@@ -14,7 +14,7 @@ struct block_graph {
 	struct block_node *nodes;
 	struct drive *drives;
 	struct throttle_group *groups;
-	_Atomic uint32_t holds;		/* drives held: throttle nodes let all pass */
+	_Atomic uint32_t holds;		/* drives held: throttle nodes let their requests pass */
 	unsigned int serial;		/* of generated names */
 	/* Snapshots that are over, but for a flush that the host does not end, and
 	 * threads left behind: as long as there are any, no node may go. */

@@ -154,10 +154,8 @@ static struct throttle_member *next_member(const struct throttle_group *g, bool 
 	return NULL;
 }
 
-static void let_go(struct throttle_member *m, bool read)
+static void let_go(struct throttle_member *m, bool read, struct block_req *r)
 {
-	struct block_req *r = m->waiting[read].head;
-
 	throttle_list_del(m, read, r);
 	r->work.cb = m->go;
 	loop_post(r->loop, &r->work);
@@ -167,7 +165,7 @@ void throttle_release(struct throttle_member *m)
 {
 	for (int read = 0; read < 2; read++)
 		while (m->waiting[read].head)
-			let_go(m, read);
+			let_go(m, read, m->waiting[read].head);
 }
 
 /* ---- requests ---- */
@@ -242,7 +240,7 @@ uint32_t throttle_waiting(struct drive *d)
 
 /* ---- requests in a throttle node ---- */
 
-/* Requests of drives wait here, unless a drive is held: what is in the nodes has to
+/* Requests of drives wait here, unless theirs is held: what is in the nodes has to
  * come out of them then. Others never do (throttle_node.c). */
 bool throttle_node_keep(struct throttle_member *m, struct block_req *r)
 {
@@ -252,7 +250,7 @@ bool throttle_node_keep(struct throttle_member *m, struct block_req *r)
 	if (r->now.op == BLOCK_FLUSH)
 		return false;
 	pthread_mutex_lock(&g->lock);
-	if (r->drive && !atomic_load(&g->graph->holds)) {
+	if (r->drive && !atomic_load(&r->drive->held)) {
 		r->wait.in = m;
 		keep = keep_or_account(g, m, r);
 		if (!keep)
@@ -288,14 +286,28 @@ bool throttle_cancel(struct block_req *r)
 
 /* ---- the main loop's side ---- */
 
-/* Out of the nodes with it. Lock. */
-static void drain(struct throttle_group *g, bool read)
+/* Requests of held drives: out of the node with them. Lock. */
+static void drain(struct throttle_group *g, struct throttle_member *m, bool read)
 {
-	for (struct throttle_member *m = g->members; m; m = m->next)
-		while (!m->drive && m->waiting[read].head) {
-			account(g, read, m->waiting[read].head);
-			let_go(m, read);
-		}
+	struct block_req *r, *next;
+
+	for (r = m->waiting[read].head; r; r = next) {
+		next = r->wait.next;
+		if (!atomic_load(&r->drive->held))
+			continue;
+		account(g, read, r);
+		let_go(m, read, r);
+	}
+}
+
+static void drain_nodes(struct throttle_group *g)
+{
+	for (struct throttle_member *m = g->members; m; m = m->next) {
+		if (m->drive)
+			continue;
+		drain(g, m, true);
+		drain(g, m, false);
+	}
 }
 
 /* Let go what may go; when to look again for the rest. Lock. */
@@ -309,7 +321,7 @@ static uint64_t admit(struct throttle_group *g, bool read)
 		if (ns)
 			return g->last_ns + ns + 1;
 		account(g, read, m->waiting[read].head);
-		let_go(m, read);
+		let_go(m, read, m->waiting[read].head);
 		g->turn[read] = m->next;
 	}
 	return UINT64_MAX;
@@ -321,8 +333,8 @@ void throttle_look(struct throttle_group *g)
 
 	pthread_mutex_lock(&g->lock);
 	throttle_leak(g);
-	for (int read = 0; read < 2 && atomic_load(&g->graph->holds); read++)
-		drain(g, read);
+	if (atomic_load(&g->graph->holds))
+		drain_nodes(g);
 	at = admit(g, true);
 	at = MIN(at, admit(g, false));
 	pthread_mutex_unlock(&g->lock);

@@ -4,9 +4,8 @@
  *
  * Spec:    QEMU's qapi/block-core.json (BlockdevOptionsThrottle).
  * Threads: requests on their own loops; see throttle.c.
- * Missing: io_timeout counts the time that a request waits here. Below a format
- *          node, requests of that node itself (metadata, what does not lie in
- *          one piece) are counted but do not wait.
+ * Missing: below a format node, requests of that node itself (metadata, what
+ *          does not lie in one piece) are counted but do not wait.
  *
  * Those who sent such requests may hold a lock that others need, or stand still on
  * the main loop, which is the one that would let them go.
@@ -14,6 +13,7 @@
 #include <errno.h>
 
 #include "block/graph.h"
+#include "block/retry.h"
 #include "block/throttle.h"
 #include "vmm/base/util.h"
 
@@ -38,10 +38,13 @@ static void admitted(struct loop_work *w)
 	struct throttle_node *t = container_of(r->wait.in, struct throttle_node, m);
 
 	r->wait.in = NULL;
-	if (r->cancelled)
+	if (r->cancelled) {
 		block_done(r, -ECANCELED);
-	else
-		block_submit(t->n.file.node, r);
+		return;
+	}
+	if (stall_watched(r->drive))
+		stall_enter(r->drive, r);
+	block_submit(t->n.file.node, r);
 }
 
 static void node_submit(struct block_node *n, struct block_req *r)
@@ -49,8 +52,12 @@ static void node_submit(struct block_node *n, struct block_req *r)
 	struct throttle_node *t = (struct throttle_node *)n;
 
 	if (__builtin_expect(atomic_load_explicit(&t->m.on, memory_order_relaxed), 1) &&
-	    throttle_node_keep(&t->m, r))
+	    throttle_node_keep(&t->m, r)) {
+		/* It is not the storage that it waits for now. */
+		if (r->fly.on)
+			stall_leave(r->drive, r);
 		return;
+	}
 	block_submit(n->file.node, r);
 }
 

@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
+#include "block/retry.h"
 #include "block/throttle.h"
 #include "lib_block.h"
 #include "vmm/base/util.h"
@@ -477,6 +478,36 @@ Test(block_throttle_group, test_hold_drains_the_node)
 	drive_release(second);
 	for (int i = 0; i < 10; i++)
 		bt_wait(&t, &q[i]);
+}
+
+Test(block_throttle_group, test_hold_of_another_drive_keeps_the_node_s_limits)
+{
+	node_disk();
+	start_second();
+	turn_ms(10);
+	drive_hold(t.d, NULL, NULL);
+	turn_ms(20);
+	cr_assert_lt(done(EACH, N), 5, "the other drive's requests are not limited any more");
+	drive_release(t.d);
+	throttle_set(t.d, NULL, &(struct throttle_limits){ .avg[THROTTLE_IOPS] = 100000 }, "", NULL);
+	for (int i = EACH; i < N; i++)
+		bt_wait(&t, &q[i]);
+}
+
+/* io_timeout is about storage, not about limits. */
+Test(block_throttle_group, test_waiting_in_a_node_is_no_hang)
+{
+	node_disk();
+	stall_set(second, 40 * NS_PER_MS);
+	turn_ms(5);
+	start_second();
+	turn_ms(300);
+	cr_assert_lt(done(EACH, N), EACH, "nothing waits");
+	cr_expect_eq(drive_stall_info(second).total, 0);
+	throttle_set(t.d, NULL, &(struct throttle_limits){ .avg[THROTTLE_IOPS] = 100000 }, "", NULL);
+	for (int i = EACH; i < N; i++)
+		bt_wait(&t, &q[i]);
+	cr_expect_eq(drive_stall_info(second).total, 0);
 }
 
 Test(block_throttle_group, test_node_needs_its_group_and_keeps_it)
