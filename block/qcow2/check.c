@@ -405,32 +405,42 @@ static int copied_l2(struct checker *k, uint64_t table)
 	return r;
 }
 
+/* The L1 table's entries, which are written first: on hostile images it is an L2 table
+ * as well, whose repair is not to be undone. */
+static int copied_l1(struct checker *k, uint8_t *l1, uint64_t bytes)
+{
+	struct q2 *q = k->q;
+	bool changed = false;
+	uint64_t table;
+	uint8_t *p = l1;
+
+	for (uint32_t i = 0; i < q->h.l1_size; i++, p += 8) {
+		table = get_be64(p) & ENTRY_OFFSET;
+		if (!fix_copied(k, p, table, "L2 cluster"))
+			continue;
+		changed = true;
+		k->c->corruptions--;
+		k->c->corruptions_fixed++;
+		atomic_store(&q->l1[i], get_be64(p));
+	}
+	return changed ? write_at(k, q->h.l1_offset, l1, bytes) : 0;
+}
+
 static int check_copied(struct checker *k)
 {
 	struct q2 *q = k->q;
-	uint64_t bytes = align_up(q->h.l1_size * 8ull, BLOCK_SECTOR), table;
+	uint64_t bytes = align_up(q->h.l1_size * 8ull, BLOCK_SECTOR), table, tables = 0;
 	uint8_t *l1 = q2_reserve(bytes);
-	uint64_t before, tables = 0;
-	bool changed = false;
 	int r = l1 ? read_at(k, q->h.l1_offset, l1, bytes) : -ENOMEM;
 
+	if (r == 0)
+		r = copied_l1(k, l1, bytes);
 	for (uint32_t i = 0; i < q->h.l1_size && r == 0; i++) {
 		table = get_be64(l1 + 8 * (uint64_t)i) & ENTRY_OFFSET;
-		if (!table)
-			continue;
-		before = k->c->corruptions;
-		if (fix_copied(k, l1 + 8 * (uint64_t)i, table, "L2 cluster")) {
-			changed = true;
-			k->c->corruptions = before;
-			k->c->corruptions_fixed++;
-			atomic_store(&q->l1[i], get_be64(l1 + 8 * (uint64_t)i));
-		}
-		if (!(table & (q->cs - 1)) && table >> q->cb < k->clusters &&
+		if (table && !(table & (q->cs - 1)) && table >> q->cb < k->clusters &&
 		    ++tables <= k->clusters)
 			r = copied_l2(k, table);
 	}
-	if (r == 0 && changed)
-		r = write_at(k, q->h.l1_offset, l1, bytes);
 	q2_release(l1, bytes);
 	return r;
 }

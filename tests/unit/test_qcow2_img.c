@@ -587,3 +587,23 @@ Test(qcow2_img, test_snapshot_table_behind_the_end_is_told)
 	cr_expect_eq(qt_status(&t, "./roost img check a.qcow2 2>err"), 1);
 	qt_sh(&t, "./roost img convert -O raw a.qcow2 o.raw");
 }
+
+/* An L1 table whose entries point to itself is repaired once as both. */
+Test(qcow2_img, test_l1_table_that_is_an_l2_table_is_repaired_at_once)
+{
+	uint8_t b[8];
+	uint64_t l1;
+	int fd;
+
+	qt_sh(&t, "./roost img create -q -f qcow2 -o cluster_size=512 a.qcow2 128k && "
+	      "qemu-io -c 'write 0 512' a.qcow2 >log");
+	fd = open(bt_path(&t, "a.qcow2"), O_RDONLY | O_CLOEXEC);
+	cr_assert_eq(pread(fd, b, sizeof(b), 40), (ssize_t)sizeof(b));
+	close(fd);
+	l1 = get_be64(b);
+	/* 4 entries as the one, 64 as the other. */
+	poke(l1 + 8, 1ull << 63 | l1, 8);
+	poke(l1 + 8 * 10, 512, 8);
+	cr_expect_eq(qt_status(&t, "./roost img check -r all a.qcow2 >log 2>&1"), 0);
+	cr_expect_eq(qt_status(&t, "./roost img check a.qcow2 >log 2>&1"), 0);
+}
