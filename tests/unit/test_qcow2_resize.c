@@ -13,6 +13,7 @@
 #include "block/fault.h"
 #include "block/graph.h"
 #include "block/qcow2/qcow2.h"
+#include "block/retry.h"
 #include "lib_qcow2.h"
 #include "vmm/base/json.h"
 
@@ -200,6 +201,88 @@ Test(qcow2_resize, test_nth_flush_fails_and_the_old_size_stays)
 Test(qcow2_resize, test_nth_read_fails_and_the_old_size_stays)
 {
 	every("read", 1);
+}
+
+/* What waits for a retry is in no node: it goes on at its place afterwards. */
+Test(qcow2_resize, test_grow_while_a_request_is_suspended)
+{
+	static uint8_t mem[8192];
+	struct err e = ERR_INIT;
+	struct bt_req q;
+	char text[120];
+	json_t *args;
+
+	bt_start(&t, LOOP_AIO_AUTO);
+	qt_sh(&t, "qemu-img create -q -f qcow2 -o cluster_size=4k a.qcow2 1M && "
+	      "qemu-io -c 'write -P 5 0 64k' a.qcow2");
+	qt_open(&t, "a.qcow2", "werror=retry,rerror=retry,retry_interval=100000");
+	snprintf(text, sizeof(text), "id=once,drive=%s,op=write,count=1,errno=EIO",
+		 t.d->node->file.node->name);
+	args = json_from_keyval(text, NULL, 0, "test", &e);
+	cr_assert_eq(block_fault_add(t.g, args, &e), 0, "%s", e.text);
+	json_decref(args);
+	memset(mem, 9, sizeof(mem));
+	bt_submit(&t, &q, BLOCK_WRITE, 8192, mem, sizeof(mem), 0);
+	while (!drive_retry_info(t.d).parked)
+		loop_turn(t.loop, NS_PER_MS);
+	cr_assert_eq(grow(1500 * MIB), 0);
+	block_node_resized(t.d->node);
+	put(1500 * MIB - 4096, 4096, 1);
+	cr_assert(!q.done);
+	drive_retry_now(t.d);
+	bt_wait(&t, &q);
+	cr_assert_eq(q.ret, 0);
+	qt_close(&t);
+	qt_check(&t, "a.qcow2");
+	qt_sh(&t, "qemu-io -c 'read -P 9 8k 8k' -c 'read -P 5 16k 48k' -c 'read -P 0 64k 64k' a.qcow2 "
+	      "| grep -c '^read' | grep -qx 3 && ! qemu-io -c 'read -P 9 8k 8k' a.qcow2 | grep failed");
+	bt_stop(&t);
+}
+
+/* Where every reserved address costs memory there are none for what is to come: it can
+ * grow as far as its last L2 table goes. */
+Test(qcow2_resize, test_grow_where_memory_is_locked)
+{
+	struct err e = ERR_INIT;
+
+	bt_start(&t, LOOP_AIO_AUTO);
+	block_graph_set_locked(t.g, true);
+	qt_sh(&t, "qemu-img create -q -f qcow2 -o cluster_size=4k a.qcow2 1M && "
+	      "qemu-io -c 'write -P 5 0 1M' a.qcow2 && truncate -s 2M want.raw && "
+	      "qemu-img convert -n -O raw a.qcow2 want.raw");
+	qt_open(&t, "a.qcow2", "");
+	cr_assert_lt(t.d->node->drv->check_length(t.d->node, 3 * MIB, &e), 0);
+	cr_assert(strstr(e.text, "can grow to 2097152 bytes at most"), "%s", e.text);
+	cr_assert_lt(grow(3 * MIB), 0);
+	cr_assert_eq(grow(2 * MIB), 0);
+	qt_equals(&t, "want.raw");
+	put(2 * MIB - 4096, 4096, 1);
+	qt_close(&t);
+	qt_check(&t, "a.qcow2");
+	bt_stop(&t);
+}
+
+Test(qcow2_resize, test_grow_with_an_external_data_file)
+{
+	struct err e = ERR_INIT;
+	char text[512], file[64];
+
+	bt_start(&t, LOOP_AIO_AUTO);
+	qt_sh(&t, "qemu-img create -q -f qcow2 -o data_file=data.raw a.qcow2 1M && "
+	      "qemu-io -c 'write -P 5 0 1M' a.qcow2 && truncate -s 40M want.raw && "
+	      "qemu-img convert -n -O raw a.qcow2 want.raw");
+	snprintf(file, sizeof(file), "%s", bt_path(&t, "a.qcow2"));
+	snprintf(text, sizeof(text), "driver=qcow2,node-name=q,file.driver=file,file.filename=%s,"
+		 "data-file.driver=file,data-file.filename=%s", file, bt_path(&t, "data.raw"));
+	cr_assert_eq(bt_blockdev(&t, text), 0, "%s", bt_error());
+	cr_assert_eq(drive_open(t.g, "q", "dev0", DRIVE_OPEN_WRITE, &t.d, &e), 0, "%s", e.text);
+	cr_assert_eq(grow(40 * MIB), 0);
+	qt_equals(&t, "want.raw");
+	put(40 * MIB - 4096, 4096, 1);
+	cr_assert_eq(bt_io(&t, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+	qt_close(&t);
+	qt_sh(&t, "qemu-img check -q a.qcow2 && qemu-img compare -q -f qcow2 -F raw a.qcow2 data.raw");
+	bt_stop(&t);
 }
 
 static _Atomic bool over;
