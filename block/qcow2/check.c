@@ -151,36 +151,48 @@ static int descend(struct checker *k, uint64_t table, bool active, uint64_t *tab
 	return 0;
 }
 
+/* Entries that point to no table become 0 in @l1, and when repairing in the file. */
+static int count_tables(struct checker *k, uint64_t off, uint64_t *l1, uint32_t size, bool active)
+{
+	bool changed = false;
+	uint64_t table;
+
+	for (uint32_t i = 0; i < size; i++) {
+		table = be64toh(l1[i]) & ENTRY_OFFSET;
+		if (!table || (!(table & (k->q->cs - 1)) && refer(k, table, k->q->cs)))
+			continue;
+		say(k, "ERROR: L1 entry %" PRIu32 " (%#" PRIx64 ") points to no L2 table", i,
+		    be64toh(l1[i]));
+		l1[i] = 0;
+		k->c->corruptions++;
+		if (k->fix != IMAGE_FIX_ALL)
+			continue;
+		if (active)
+			atomic_store(&k->q->l1[i], 0);
+		changed = true;
+		k->c->corruptions--;
+		k->c->corruptions_fixed++;
+	}
+	return changed ? write_at(k, off, l1, align_up(size * 8ull, BLOCK_SECTOR)) : 0;
+}
+
+/* The table is written before any L2 table is: on hostile images it may be one. */
 static int count_l1(struct checker *k, uint64_t off, uint32_t size, bool active)
 {
-	uint64_t *l1 = q2_reserve(size * 8ull), table, tables = 0;
-	int r = l1 ? read_at(k, off, l1, size * 8ull) : -ENOMEM;
+	uint64_t bytes = align_up(size * 8ull, BLOCK_SECTOR), table, tables = 0;
+	uint64_t *l1 = q2_reserve(bytes);
+	int r = l1 ? read_at(k, off, l1, bytes) : -ENOMEM;
 
+	if (r == 0)
+		r = count_tables(k, off, l1, size, active);
 	for (uint32_t i = 0; i < size && r == 0; i++) {
 		table = be64toh(l1[i]) & ENTRY_OFFSET;
 		if (k->c->progress && active)
 			k->c->progress(i, size, k->c->arg);
-		if (!table)
-			continue;
-		if (!(table & (k->q->cs - 1)) && refer(k, table, k->q->cs)) {
+		if (table)
 			r = descend(k, table, active, &tables);
-			continue;
-		}
-		say(k, "ERROR: L1 entry %" PRIu32 " (%#" PRIx64 ") points to no L2 table", i,
-		    be64toh(l1[i]));
-		k->c->corruptions++;
-		if (k->fix == IMAGE_FIX_ALL) {
-			l1[i] = 0;
-			r = write_at(k, off + i * 8ull / BLOCK_SECTOR * BLOCK_SECTOR,
-				     (uint8_t *)l1 + i * 8ull / BLOCK_SECTOR * BLOCK_SECTOR,
-				     MIN((size_t)BLOCK_SECTOR, size * 8ull));
-			if (active)
-				atomic_store(&k->q->l1[i], 0);
-			k->c->corruptions--;
-			k->c->corruptions_fixed++;
-		}
 	}
-	q2_release(l1, size * 8ull);
+	q2_release(l1, bytes);
 	return r;
 }
 
