@@ -1,7 +1,8 @@
 #!/bin/bash
 # Below the disks is a device that is bad by itself: dm-flakey, which fails for a while
-# again and again, and dm-log-writes, from which the moments of a crash of the host are
-# put together. qemu-img judges the images.
+# again and again, a SCSI disk (scsi_debug) with errors of its own that goes offline, and
+# dm-log-writes, from which the moments of a crash of the host are put together. qemu-img
+# judges the images.
 # timeout: 900
 # case: cloud
 # shellcheck source=tests/guest/lib.sh
@@ -34,6 +35,18 @@ mark() {
 	dmsetup message retry-recorded 0 mark "$1"
 }
 
+# Every 50th command has a transport error, which the kernel tries again; what it gives
+# up, and an offline disk, is roost's to wait for.
+scsi=
+modprobe -q sd_mod || :
+if modprobe -q scsi_debug dev_size_mb=64 every_nth=50 opts=16 delay=0; then
+	for _ in {1..50}; do
+		scsi=$(grep -ls scsi_debug /sys/block/sd*/device/model | cut -d / -f 4)
+		[[ ! $scsi || ! -b /dev/$scsi ]] || break
+		sleep 0.2
+	done
+fi
+
 point "boots from qcow2 on both"
 disk_root d0
 disk_args d0
@@ -44,6 +57,10 @@ for name in flaky,64M,werror=retry,rerror=retry,retry_interval=300 recorded,8M; 
 	ARGS+=(-drive "file=/dev/mapper/retry-$name,format=qcow2,if=none,id=$name,cache=none,discard=unmap"
 		-device "virtio-blk-pci,drive=$name${options:+,$options}")
 done
+if [[ $scsi ]]; then
+	ARGS+=(-blockdev "host_device,node-name=scsi,filename=/dev/$scsi,cache.direct=on"
+		-device "virtio-blk-pci,drive=scsi,werror=retry,rerror=retry,retry_interval=300")
+fi
 disk_ext4 fs 64
 qemu-img convert -n -O qcow2 "$DISK" /dev/mapper/retry-flaky
 mark made
@@ -71,6 +88,24 @@ guest_sh "grep /mnt /proc/mounts"
 expect "$OUTPUT" 'ext4 rw' "the mount"
 guest_sh "echo alive >/mnt/alive && sync && umount /mnt"
 guest_dmesg
+
+point "fio --verify on a SCSI disk with errors, which goes offline now and then"
+if [[ $scsi ]]; then
+	guest_sh "(fio --name=s --filename=/dev/vdd --ioengine=libaio --iodepth=8 --direct=1 \
+--rw=randwrite --bs=4k --size=16m --verify=md5 --do_verify=1 --verify_fatal=1 \
+--verify_state_save=0 --fsync=64 --time_based --runtime=8 --minimal >/scsi.out 2>&1;
+echo \$? >/scsi.status) >/dev/null 2>&1 & sleep 1"
+	for _ in 1 2; do
+		echo offline >"/sys/block/$scsi/device/state"
+		qmp_event __org.roost_BLOCK_IO_SUSPENDED 60
+		echo running >"/sys/block/$scsi/device/state"
+		qmp_event __org.roost_BLOCK_IO_RESUMED 60
+	done
+	guest_sh "for i in \$(seq 300); do test -e /scsi.status && break; sleep 1; done; cat /scsi.status /scsi.out" 320
+	expect "$OUTPUT" '^0'$'\n' "fio's status"
+else
+	skip "no scsi_debug"
+fi
 
 # Step I fills block I with its number, writes over the beginning of the block before,
 # and flushes. One more block is written, and discarded later, so that its cluster
