@@ -681,6 +681,8 @@ Test(qmp_block, test_streams_that_cannot_be_are_refused)
 	fails("block-stream", "{'device': 'format'}", "(raw) has no backing file");
 	fails("block-stream", "{'device': 'ov'}", "not the top node of a disk");
 	fails("block-stream", "{'device': 'ov', 'base': 'x', 'base-node': 'y'}", "same time");
+	fails("block-stream", "{'device': 'ov', 'bottom': 'x', 'base-node': 'y'}", "same time");
+	fails("block-stream", "{'device': 'ov', 'bottom': 'x'}", "'x' is no backing node of 'ov'");
 	fails("block-stream", "{'device': 'ov', 'backing-file': 'x'}", "entire chain");
 	fails("block-stream", "{'device': 'ov', 'base': 'x'}", "no backing file of 'ov'");
 	fails("block-job-cancel", "{'device': 'none'}", "Job not found: 'none'");

@@ -391,6 +391,19 @@ Test(qmp_commit, test_stream_waits_and_pauses_as_well)
 	   "! qemu-img info -U three | grep 'backing file'");
 }
 
+Test(qmp_commit, test_stream_down_to_a_bottom)
+{
+	const char *two = d->node->backing.node->name, *one = d->node->backing.node->backing.node->name;
+
+	/* "two" goes, "one" stays. */
+	tq_ok(&t, "block-stream", "{'job-id': 's0', 'device': 'disk', 'bottom': '%s'}", two);
+	tq_await(&t, "null");
+	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED s0 no error");
+	cr_expect_str_eq(d->node->backing.node->name, one);
+	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three && "
+	   "qemu-img info -U three | grep -q 'backing file: .*/one'");
+}
+
 Test(qmp_commit, test_what_cannot_be_is_refused)
 {
 	tq_fails(&t, "Cannot find device='none'", "block-commit", "{'device': 'none'}");

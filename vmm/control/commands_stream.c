@@ -4,10 +4,11 @@
  *
  * Spec:    QEMU's qapi/block-core.json (block-stream).
  * Threads: main loop; the copying on the job's thread, on a loop of its own.
- * Missing: bottom, streaming into a node that is not a disk's top.
+ * Missing: streaming into a node that is not a disk's top.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "block/stream.h"
 #include "vmm/base/json.h"
@@ -18,7 +19,7 @@
 #include "vmm/loop/loop.h"
 
 struct stream_args {
-	char *id, *device, *base, *base_node, *backing;
+	char *id, *device, *base, *base_node, *bottom, *backing;
 	uint64_t speed;
 	int on_error;
 	bool finalize, dismiss;
@@ -31,6 +32,8 @@ static const struct prop stream_args[] = {
 	PROP_STR(struct stream_args, base, "base", NULL,
 		 "file of the backing node that stays; without: none stays"),
 	PROP_STR(struct stream_args, base_node, "base-node", NULL, "the same by its node-name"),
+	PROP_STR(struct stream_args, bottom, "bottom", NULL,
+		 "the last node that is taken over, instead of the one that stays below it"),
 	PROP_STR(struct stream_args, backing, "backing-file", NULL,
 		 "what the image shall call it"),
 	PROP_U64(struct stream_args, speed, "speed", 0, JOB_SPEED_MAX, 0, "at most; 0: no limit",
@@ -117,23 +120,45 @@ static int find_base(struct block_graph *g, const char *top, const char *path, c
 	return 0;
 }
 
+/* What stays below node @bottom of the disk @top; NULL: nothing. */
+static int find_below(struct block_graph *g, const char *top, const char *bottom,
+		      const char **name, struct err *e)
+{
+	const struct block_node *n = block_disk_find(g, top);
+
+	for (n = n ? n->backing.node : NULL; n && strcmp(n->name, bottom); n = n->backing.node)
+		;
+	if (!n)
+		return err_set(e, -ENOENT, "bottom '%.64s' is no backing node of '%.64s'", bottom,
+			       top);
+	*name = n->backing.node ? n->backing.node->name : NULL;
+	return 0;
+}
+
+static int base_of(struct block_graph *g, const struct stream_args *a, const char **base,
+		   struct err *e)
+{
+	if (!!a->base + !!a->base_node + !!a->bottom > 1)
+		return err_set(e, -EINVAL, "'base', 'base-node' and 'bottom' cannot be specified at "
+			       "the same time");
+	if (a->backing && !a->base && !a->base_node && !a->bottom)
+		return err_set(e, -EINVAL, "backing-file specified, but streaming the entire chain");
+	*base = a->base_node;
+	if (a->bottom)
+		return find_below(g, a->device, a->bottom, base, e);
+	return a->base ? find_base(g, a->device, a->base, base, e) : 0;
+}
+
 static int cmd_stream(struct qmp *q, void *args, json_t **ret, struct err *e)
 {
 	struct block_graph *g = qmp_vm(q)->blocks;
 	struct stream_args *a = args;
 	struct job_block_opts o = { a->speed, (enum job_on_error)a->on_error, a->finalize,
 				    a->dismiss };
-	const char *base = a->base_node;
+	const char *base = NULL;
 	struct work *w;
-	int r = 0;
+	int r = base_of(g, a, &base, e);
 
-	if (a->base && a->base_node)
-		return err_set(e, -EINVAL, "'base' and 'base-node' cannot be specified at the same "
-			       "time");
-	if (a->backing && !a->base && !a->base_node)
-		return err_set(e, -EINVAL, "backing-file specified, but streaming the entire chain");
-	if (a->base)
-		r = find_base(g, a->device, a->base, &base, e);
 	if (r)
 		return r;
 	w = xcalloc(1, sizeof(*w));
