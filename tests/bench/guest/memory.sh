@@ -54,12 +54,17 @@ every_type() {
 		n=$((n + 1))
 		case $type in
 		virtio-blk-pci*)
-			truncate -s 64M "$LAB_TMP/every$n.raw"
+			disk_root "every$n"	# whichever is /dev/vda
 			EVERY+=(-drive "file=$LAB_TMP/every$n.raw,format=raw,if=none,id=e$n"
 				-device "$type,drive=e$n,iothread=t0")
 			;;
 		pxb-pcie) EVERY+=(-device "$type,id=e$n,bus_nr=128") ;;
 		pcie-root-port) EVERY+=(-device "$type,id=rp$n,chassis=$n") ;;
+		x3130-upstream)
+			EVERY+=(-device "pcie-root-port,id=switch,chassis=99"
+				-device "$type,id=up,bus=switch")
+			;;
+		xio3130-downstream) EVERY+=(-device "$type,id=e$n,bus=up,chassis=100") ;;
 		isa-serial)
 			EVERY+=(-chardev pty,id=e$n -device "$type,chardev=e$n,index=1")
 			;;
