@@ -170,6 +170,15 @@ static struct pci_bus *default_bus(const struct pci_dev *p, const struct pci_ops
 	return free_port(p);
 }
 
+/* Command lines for conventional machines call the root bus "pci.0"; here that is the
+ * root complex, unless a bus has the name. */
+static struct pci_bus *named_bus(struct pci_root *r, const char *name)
+{
+	struct pci_bus *b = pci_bus_find(r, name);
+
+	return b || strcmp(name, "pci.0") ? b : r->bus0;
+}
+
 static int find_bus(struct pci_dev *p, const struct pci_ops *ops, struct pci_bus **out,
 		    struct err *e)
 {
@@ -180,7 +189,7 @@ static int find_bus(struct pci_dev *p, const struct pci_ops *ops, struct pci_bus
 
 	if (!p->bus_name && p->dev.hotplugged)
 		return find_hot_bus(p, out, e);
-	*out = p->bus_name ? pci_bus_find(r, p->bus_name) : default_bus(p, ops);
+	*out = p->bus_name ? named_bus(r, p->bus_name) : default_bus(p, ops);
 	if (!p->bus_name && !*out)
 		*out = r->bus0;
 	if (*out)

@@ -87,6 +87,19 @@ Test(pci_place, test_bus_unknown_names_the_nearest)
 		       "x: bus=zzzzzzzz: there is no such bus");
 }
 
+/* As in openEuler's command lines. */
+Test(pci_place, test_pci_0_is_the_root_bus_where_no_bus_has_the_name)
+{
+	struct pci_dev *p = DEV_OF(rig_device(r, "{'driver': 'tpci', 'bus': 'pci.0', 'addr': '0x6'}"),
+				   struct pci_dev);
+
+	cr_expect_eq(p->bus, r->vm->pci->bus0);
+	rig_device(r, "{'driver': 'pcie-pci-bridge', 'id': 'pci.0'}");
+	p = DEV_OF(rig_device(r, "{'driver': 'tpci', 'bus': 'pci.0', 'addr': '0x6'}"),
+		   struct pci_dev);
+	cr_expect_str_eq(p->bus->name, "pci.0");
+}
+
 Test(pci_place, test_port_takes_one_slot_only)
 {
 	pci_port(r, "'id': 'rp'");
