@@ -4,7 +4,7 @@
  * Spec:    QEMU qapi/block-core.json (ImageInfo, ImageInfoSpecificQCow2,
  *          SnapshotInfo), the output of qemu-img map.
  * Threads: main loop's thread.
- * Missing: holes of raw files are reported as data.
+ * Missing: nothing known.
  */
 #include <errno.h>
 #include <string.h>

@@ -530,6 +530,23 @@ Test(qcow2_img, test_snapshot_of_a_shorter_disk_has_its_length)
 	      "want.raw got.raw && test $(stat -c %%s got.raw) = $(stat -c %%s s.raw)");
 }
 
+Test(qcow2_img, test_snapshot_is_not_written_to)
+{
+	struct err e = ERR_INIT;
+	struct drive *d = NULL;
+	char text[256];
+
+	with_snapshots("cluster_size=4k");
+	qt_sh(&t, "cp a.qcow2 before");
+	snprintf(text, sizeof(text), "qcow2,node-name=s0,internal-snapshot=one,file.driver=file,"
+		 "file.filename=%s", bt_path(&t, "a.qcow2"));
+	cr_assert_eq(bt_blockdev(&t, text), 0, "%s", bt_error());
+	cr_expect_eq(drive_open(t.g, "s0", "dev0", DRIVE_OPEN_WRITE, &d, &e), -EROFS);
+	cr_expect(strstr(e.text, "read-only"), "%s", e.text);
+	cr_expect_eq(block_node_del(t.g, "s0", &e), 0);
+	qt_sh(&t, "cmp a.qcow2 before");
+}
+
 Test(qcow2_img, test_snapshot_that_is_not_there_is_named)
 {
 	with_snapshots("cluster_size=64k");

@@ -24,22 +24,22 @@ static const struct {
 	int min, max;
 	int (*run)(struct img *m, struct err *e);
 } commands[] = {
-	{ "create", "f:b:F:o:qu", "[-f FMT] [-b BACKING -F FMT] [-o k=v,...] FILE [SIZE]", 1, 2,
+	{ "create", "f:b:F:o:qu", "[-f FMT] [-q] [-u] [-b BACKING -F FMT] [-o k=v,...] FILE [SIZE]", 1, 2,
 	  img_create },
 	{ "info", "f:U", "[-f FMT] [--output=json] [--backing-chain] [-U] FILE", 1, 1, img_info },
-	{ "check", "f:r:qUp", "[-f FMT] [-r leaks|all] [--output=json] [-p] [-U] FILE", 1, 1,
+	{ "check", "f:r:qUp", "[-f FMT] [-r leaks|all] [--output=json] [-p] [-q] [-U] FILE", 1, 1,
 	  img_check },
 	{ "map", "f:U", "[-f FMT] [--output=json] [-U] FILE", 1, 1, img_map },
-	{ "convert", "f:O:o:B:F:cpqUt:T:nl:m:WS:", "[-f FMT] [-O FMT] [-c] [-n [--target-is-zero]] [-p] "
+	{ "convert", "f:O:o:B:F:cpqUt:T:nl:m:WS:", "[-f FMT] [-O FMT] [-c] [-n [--target-is-zero]] [-p] [-q] [-U] "
 	  "[-m REQUESTS] [-W] [-S BYTES] [-t CACHE] [-T CACHE] [--salvage] [-o k=v,...] [-l SNAPSHOT] "
 	  "[-B BACKING -F FMT] FILE OUT", 2, 2, img_convert },
-	{ "compare", "f:F:T:psqU", "[-f FMT] [-F FMT] [-T CACHE] [-s] [-p] [-q] FILE1 FILE2", 2, 2,
+	{ "compare", "f:F:T:psqU", "[-f FMT] [-F FMT] [-T CACHE] [-s] [-p] [-q] [-U] FILE1 FILE2", 2, 2,
 	  img_compare },
-	{ "resize", "f:q", "[-f FMT] [--shrink] FILE [+|-]SIZE", 2, 2, img_resize },
-	{ "commit", "f:b:pqdt:", "[-f FMT] [-d] [-p] FILE", 1, 1, img_commit },
-	{ "rebase", "f:b:F:upq", "[-f FMT] [-u] -b BACKING [-F FMT] FILE", 1, 1, img_rebase },
+	{ "resize", "f:q", "[-f FMT] [--shrink] [-q] FILE [+|-]SIZE", 2, 2, img_resize },
+	{ "commit", "f:b:pqdt:", "[-f FMT] [-t CACHE] [-d] [-p] [-q] FILE", 1, 1, img_commit },
+	{ "rebase", "f:b:F:upq", "[-f FMT] [-u] [-p] [-q] -b BACKING [-F FMT] FILE", 1, 1, img_rebase },
 	{ "bench", "f:c:d:s:S:o:wt:i:qU", "[-f FMT] [-c COUNT] [-d DEPTH] [-s BYTES] [-S STEP] "
-	  "[-w] [-t CACHE] FILE", 1, 1, img_bench },
+	  "[-o OFFSET] [-w [--pattern=BYTE]] [-t CACHE] [-q] [-U] FILE", 1, 1, img_bench },
 };
 
 static const struct option longs[] = {

@@ -164,7 +164,7 @@ static int read_or_zero(struct img *m, struct img_file *f, uint64_t at, uint8_t 
 static int compare_files(struct img *m, struct img_file *a, struct img_file *b, struct err *e)
 {
 	uint64_t end = MAX(a->n->bytes, b->n->bytes), n, k;
-	uint8_t *p = malloc(2 * (size_t)IMG_CHUNK), *q = p + IMG_CHUNK;
+	uint8_t *p = xcalloc(2, IMG_CHUNK), *q = p + IMG_CHUNK;
 	int status = 0;
 
 	if (a->n->bytes != b->n->bytes && m->strict) {
