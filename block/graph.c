@@ -6,6 +6,7 @@
  * Missing: formats other than raw and qcow2.
  */
 #include "block/graph.h"
+#include "block/retry.h"
 #include "block/throttle.h"
 
 #include <assert.h>
@@ -20,8 +21,10 @@
 
 /* A node in a node in a node: no useful chain of options is deeper. */
 #define NEST_MAX	16
-/* How long the end of a VM waits for storage. */
-#define END_NS		NS_PER_SEC
+/* How long the end of a VM waits for threads on storage: that may be slow, and what is
+ * waited for is a clean image. Where a disk is suspended it is known to be away. */
+#define END_NS		(10 * NS_PER_SEC)
+#define AWAY_NS		NS_PER_SEC
 /* QEMU's limit, which clients know. */
 #define NODE_NAME_MAX	31
 
@@ -116,8 +119,12 @@ void block_graph_destroy(struct block_graph *g)
 
 uint64_t block_graph_end_ns(struct block_graph *g)
 {
+	bool away = false;
+
+	for (struct drive *d = g->drives; d && !g->end_ns; d = d->next)
+		away |= drive_retry_info(d).parked || drive_stall_info(d).stalled;
 	if (!g->end_ns)
-		g->end_ns = clock_ns() + END_NS;
+		g->end_ns = clock_ns() + (away ? AWAY_NS : END_NS);
 	return g->end_ns;
 }
 

@@ -46,7 +46,7 @@ int graph_check_name(struct block_graph *g, const char *name, struct err *e);
  * flush of that loop would never come (file_sync.c). */
 void file_sync_joining(struct block_graph *g, bool on);
 /* At the end of the VM: until when hanging storage is waited for, all of it together.
- * One second from the first call on. */
+ * Ten seconds from the first call on, or one where a disk is suspended. */
 uint64_t block_graph_end_ns(struct block_graph *g);
 
 /* {"cache":{"direct":true}} -> {"cache.direct":true}; members that are called

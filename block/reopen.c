@@ -27,6 +27,7 @@
  * first flush may take, when they are not. */
 #define HOLD_NS		(5 * NS_PER_SEC)
 #define FLUSH_NS	(60 * NS_PER_SEC)
+#define ABORT_NS	NS_PER_SEC
 
 enum phase { FLUSH_FIRST, HOLD, FLUSH_HELD, CHANGE, OVER };
 
@@ -298,7 +299,7 @@ static void ignore(void *arg, int ret, const struct err *e)
 void reopen_abort(struct reopen *r)
 {
 	struct block_graph *g = r->g;
-	uint64_t end = block_graph_end_ns(g);
+	uint64_t end = clock_ns() + ABORT_NS;
 	unsigned int before = g->late;
 
 	r->done = ignore;

@@ -35,6 +35,7 @@ TRACE_DEFINE(block_snapshot);
  * the first flush may take, when they are not. */
 #define HOLD_NS		(5 * NS_PER_SEC)
 #define FLUSH_NS	(60 * NS_PER_SEC)
+#define ABORT_NS	NS_PER_SEC
 
 enum phase { BEGIN, FLUSH_FIRST, HOLD, FLUSH_HELD, OVER };
 
@@ -367,7 +368,7 @@ static void ignore(void *arg, int ret, const struct err *e)
 void snapshot_abort(struct snapshot *s)
 {
 	struct block_graph *g = s->g;
-	uint64_t end = block_graph_end_ns(g);
+	uint64_t end = clock_ns() + ABORT_NS;
 	unsigned int before = g->late;
 
 	s->done = ignore;

@@ -56,6 +56,8 @@ static void quit(unsigned int left)
 {
 	unsigned int before = g->late;
 
+	if (left)
+		g->end_ns = clock_ns() + 300 * NS_PER_MS;
 	tq_stop(&t);
 	cr_expect_eq(g->late - before, left, "%u", g->late);
 	drive_close(d);
@@ -157,6 +159,19 @@ Test(qmp_quit, test_jobs_whose_requests_hang)
 	/* They are let go long after the loop that they would have told. */
 	cr_expect_eq(block_fault_del(g, "f0", &e), 0, "%s", e.text);
 	hang_await_end("job");
+}
+
+Test(qmp_quit, test_end_comes_sooner_where_a_disk_is_suspended)
+{
+	uint64_t now = clock_ns();
+
+	cr_expect_gt(block_graph_end_ns(g), now + 5 * NS_PER_SEC);
+	cr_expect_eq(block_graph_end_ns(g), g->end_ns, "it is the same for all");
+	g->end_ns = 0;
+	atomic_fetch_add(&d->retry.active, 1);	/* as retry_park() */
+	cr_expect_leq(block_graph_end_ns(g), clock_ns() + NS_PER_SEC);
+	atomic_fetch_sub(&d->retry.active, 1);
+	quit(0);
 }
 
 Test(qmp_quit, test_nothing_hangs)

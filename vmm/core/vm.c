@@ -32,7 +32,7 @@
 #define DRAIN_NS	NS_PER_SEC
 
 /* And for the last flush of a disk whose storage answers, but is slow. */
-#define SETTLE_NS	(30 * NS_PER_SEC)
+#define SETTLE_NS	(10 * NS_PER_SEC)
 
 TRACE_DEFINE(vm_request);
 TRACE_DEFINE(vm_state);
