@@ -16,6 +16,7 @@
 
 #define SLICE_MS	200	/* progress is redrawn this often */
 #define LEAVE_MS	3000	/* a VM whose guest is off ends well within it */
+#define END_MS		15000	/* what slow storage may need on top */
 #define QUIT_MS		3000	/* what a disk may need to finish on quit */
 
 /* ---- simple ones ---- */
@@ -71,6 +72,22 @@ int verb_reset(struct verb_call *c, struct err *e)
 
 /* ---- stop ---- */
 
+/* The process lets go of its folder, and with it of its name, last. */
+static bool await_end(const struct runtime *rt, int ms)
+{
+	uint64_t start = clock_ns(), deadline = start + (uint64_t)ms * NS_PER_MS;
+	char what[100];
+
+	snprintf(what, sizeof(what), "%s: waiting for it to end", rt->name);
+	while (runtime_alive(rt)) {
+		if (clock_ns() >= deadline)
+			return false;
+		verb_progress(what, start);
+		usleep(10000);
+	}
+	return true;
+}
+
 /* Until the VM has gone (0), its guest is off but the process stays (1), or the
  * time is over (-ETIMEDOUT). */
 static int await_off(struct qmpc *q, const char *name, int timeout_s)
@@ -99,18 +116,25 @@ static int await_off(struct qmpc *q, const char *name, int timeout_s)
 	}
 }
 
-static int press_and_wait(struct verb_call *c, struct qmpc *q, const char *name, struct err *e)
+static int press_and_wait(struct verb_call *c, struct qmpc *q, const struct runtime *rt,
+			  struct err *e)
 {
+	const char *name = rt->name;
 	int r = qmpc_run(q, "system_powerdown", NULL, NULL, e);
+	bool ended;
 
 	if (r)
 		return r;
 	r = await_off(q, name, (int)c->opts.timeout);
+	ended = r || await_end(rt, END_MS);
 	verb_progress_end();
 	if (r == -ETIMEDOUT)
 		return err_set(e, r, "%s did not power off within %u s: its guest may not heed the "
 			       "power button; roost kill %s ends it at once", name,
 			       c->opts.timeout, name);
+	if (!ended)
+		return err_set(e, -ETIMEDOUT, "%s: the guest is off, but its process %d does not end: "
+			       "its storage may hang; roost kill %s ends it", name, rt->pid, name);
 	if (r == 1)
 		printf("%s: the guest is off; its process stays (-no-shutdown) until "
 		       "roost kill %s\n", name, name);
@@ -136,7 +160,7 @@ int verb_stop(struct verb_call *c, struct err *e)
 			    "power button; roost resume %s first, or roost kill %s", rt.name, state,
 			    rt.name, rt.name);
 	else
-		r = press_and_wait(c, q, rt.name, e);
+		r = press_and_wait(c, q, &rt, e);
 	if (r == -ETIMEDOUT)
 		c->exit = VERB_NO_ANSWER;
 	free(state);
@@ -146,21 +170,6 @@ int verb_stop(struct verb_call *c, struct err *e)
 }
 
 /* ---- kill ---- */
-
-static bool await_end(const struct runtime *rt, int ms)
-{
-	uint64_t start = clock_ns(), deadline = start + (uint64_t)ms * NS_PER_MS;
-	char what[100];
-
-	snprintf(what, sizeof(what), "%s: waiting for it to end", rt->name);
-	while (runtime_alive(rt)) {
-		if (clock_ns() >= deadline)
-			return false;
-		verb_progress(what, start);
-		usleep(10000);
-	}
-	return true;
-}
 
 static void ask_to_quit(const struct runtime *rt)
 {
