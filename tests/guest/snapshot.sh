@@ -83,7 +83,7 @@ qmp blockdev-add "{\"driver\": \"file\", \"node-name\": \"new-storage\", \"filen
 qmp blockdev-create "{\"job-id\": \"create\", \"options\": {\"driver\": \"qcow2\",
 \"file\": \"new-storage\", \"size\": $((96 << 20)), \"backing-fmt\": \"qcow2\",
 \"backing-file\": \"$LAB_TMP/snap-$count.qcow2\"}}"
-until [[ $REPLY =~ concluded ]]; do qmp_event JOB_STATUS_CHANGE 30; done
+until [[ $REPLY =~ \"create\".*concluded ]]; do qmp_event JOB_STATUS_CHANGE 30; done
 qmp query-jobs
 [[ ! $REPLY =~ \"error\" ]] || fail "the job: $REPLY"
 qmp job-dismiss '{"id": "create"}'
