@@ -20,25 +20,35 @@
 #include "vmm/run/verb.h"
 
 static const struct {
-	const char *name, *opts, *usage;
+	const char *name, *opts, *longs, *usage;
 	int min, max;
 	int (*run)(struct img *m, struct err *e);
 } commands[] = {
-	{ "create", "f:b:F:o:qu", "[-f FMT] [-q] [-u] [-b BACKING -F FMT] [-o k=v,...] FILE [SIZE]", 1, 2,
+	{ "create", "f:b:F:o:qu", "",
+	  "[-f FMT] [-q] [-u] [-b BACKING -F FMT] [-o k=v,...] FILE [SIZE]", 1, 2,
 	  img_create },
-	{ "info", "f:U", "[-f FMT] [--output=json] [--backing-chain] [-U] FILE", 1, 1, img_info },
-	{ "check", "f:r:qUp", "[-f FMT] [-r leaks|all] [--output=json] [-p] [-q] [-U] FILE", 1, 1,
+	{ "info", "f:U", "output json backing-chain force-share",
+	  "[-f FMT] [--output=json] [--backing-chain] [-U] FILE", 1, 1, img_info },
+	{ "check", "f:r:qUp", "output json force-share",
+	  "[-f FMT] [-r leaks|all] [--output=json] [-p] [-q] [-U] FILE", 1, 1,
 	  img_check },
-	{ "map", "f:U", "[-f FMT] [--output=json] [-U] FILE", 1, 1, img_map },
-	{ "convert", "f:O:o:B:F:cpqUt:T:nl:m:WS:", "[-f FMT] [-O FMT] [-c] [-n [--target-is-zero]] [-p] [-q] [-U] "
-	  "[-m REQUESTS] [-W] [-S BYTES] [-t CACHE] [-T CACHE] [--salvage] [-o k=v,...] [-l SNAPSHOT] "
-	  "[-B BACKING -F FMT] FILE OUT", 2, 2, img_convert },
-	{ "compare", "f:F:T:psqU", "[-f FMT] [-F FMT] [-T CACHE] [-s] [-p] [-q] [-U] FILE1 FILE2", 2, 2,
+	{ "map", "f:U", "output json force-share",
+	  "[-f FMT] [--output=json] [-U] FILE", 1, 1, img_map },
+	{ "convert", "f:O:o:B:F:cpqUt:T:nl:m:WS:", "target-is-zero salvage force-share",
+	  "[-f FMT] [-O FMT] [-c] [-n [--target-is-zero]] [-p] [-q] [-U] "
+	  "[-m REQUESTS] [-W] [-S BYTES] [-t CACHE] [-T CACHE] [--salvage] [-o k=v,...] "
+	  "[-l SNAPSHOT] [-B BACKING -F FMT] FILE OUT", 2, 2, img_convert },
+	{ "compare", "f:F:T:psqU", "force-share",
+	  "[-f FMT] [-F FMT] [-T CACHE] [-s] [-p] [-q] [-U] FILE1 FILE2", 2, 2,
 	  img_compare },
-	{ "resize", "f:q", "[-f FMT] [--shrink] [-q] FILE [+|-]SIZE", 2, 2, img_resize },
-	{ "commit", "f:b:pqdt:", "[-f FMT] [-t CACHE] [-d] [-p] [-q] FILE", 1, 1, img_commit },
-	{ "rebase", "f:b:F:upq", "[-f FMT] [-u] [-p] [-q] -b BACKING [-F FMT] FILE", 1, 1, img_rebase },
-	{ "bench", "f:c:d:s:S:o:wt:i:qU", "[-f FMT] [-c COUNT] [-d DEPTH] [-s BYTES] [-S STEP] "
+	{ "resize", "f:q", "shrink",
+	  "[-f FMT] [--shrink] [-q] FILE [+|-]SIZE", 2, 2, img_resize },
+	{ "commit", "f:pqdt:", "",
+	  "[-f FMT] [-t CACHE] [-d] [-p] [-q] FILE", 1, 1, img_commit },
+	{ "rebase", "f:b:F:upq", "",
+	  "[-f FMT] [-u] [-p] [-q] -b BACKING [-F FMT] FILE", 1, 1, img_rebase },
+	{ "bench", "f:c:d:s:S:o:wt:i:qU", "pattern flush-interval force-share",
+	  "[-f FMT] [-c COUNT] [-d DEPTH] [-s BYTES] [-S STEP] "
 	  "[-o OFFSET] [-w [--pattern=BYTE]] [-t CACHE] [-q] [-U] FILE", 1, 1, img_bench },
 };
 
@@ -197,9 +207,19 @@ static int take_output(struct img *m, const char *word, struct err *e)
 static int take_jobs(struct img *m, const char *text, struct err *e)
 {
 	if (parse_u64(text, &m->jobs) || m->jobs < 1 || m->jobs > IMG_DEPTH_MAX)
-		return err_set(e, -EINVAL, "Invalid number of coroutines. Allowed number of "
-			       "coroutines is between 1 and %u: -m %.32s", IMG_DEPTH_MAX, text);
+		return err_set(e, -EINVAL, "-m %.32s: the number of requests in flight must be "
+			       "between 1 and %u", text, IMG_DEPTH_MAX);
 	return 0;
+}
+
+static int take_sparse(struct img *m, const char *text, struct err *e)
+{
+	int r = take_number(text, IMG_CHUNK, &m->sparse, 'S', e);
+
+	if (r == 0 && m->sparse % BLOCK_SECTOR)
+		r = err_set(e, -EINVAL, "-S %.32s: must be a multiple of %d, or 0 to write zeroes as "
+			    "well", text, BLOCK_SECTOR);
+	return r;
 }
 
 static void take_flag(struct img *m, int c)
@@ -266,7 +286,7 @@ static int take_valued(struct img *m, int c, const char *arg, bool bench, struct
 		return take_number(arg, 64 * MIB, &m->bytes, 's', e);
 	case 'S':
 		return bench ? take_number(arg, INT64_MAX, &m->step, 'S', e) :
-			       take_number(arg, IMG_CHUNK, &m->sparse, 'S', e);
+			       take_sparse(m, arg, e);
 	case 1:
 		return take_output(m, arg, e);
 	case 4:
@@ -277,15 +297,30 @@ static int take_valued(struct img *m, int c, const char *arg, bool bench, struct
 	}
 }
 
-static int parse(struct img *m, const char *opts, int argc, char **argv, struct err *e)
+static bool has_word(const char *words, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *p = words; (p = strstr(p, word)); p += n)
+		if ((p == words || p[-1] == ' ') && (p[n] == ' ' || !p[n]))
+			return true;
+	return false;
+}
+
+static int parse(struct img *m, const char *opts, const char *words, int argc, char **argv,
+		 struct err *e)
 {
 	bool bench = strchr(opts, 'w') != NULL;
-	int c, r = 0;
+	int c, at, r = 0;
 
 	opterr = 0;
 	optind = 1;
-	while (r == 0 && (c = getopt_long(argc, argv, opts, longs, NULL)) != -1) {
-		if (c == '?')
+	while (r == 0) {
+		at = -1;
+		c = getopt_long(argc, argv, opts, longs, &at);
+		if (c == -1)
+			break;
+		if (c == '?' || (at >= 0 && c != 9 && !has_word(words, longs[at].name)))
 			return err_set(e, -EINVAL, "img %s: unknown or incomplete option '%s'",
 				       argv[0], argv[optind - 1]);
 		if (optarg)
@@ -315,7 +350,7 @@ static int run(size_t i, int argc, char **argv, struct err *e)
 			 .sparse = 4096 };
 	int status = 1, r;
 
-	r = parse(&m, commands[i].opts, argc, argv, e);
+	r = parse(&m, commands[i].opts, commands[i].longs, argc, argv, e);
 	if (r == 0 && m.help) {
 		printf("usage: roost img %s %s\n", commands[i].name, commands[i].usage);
 		return 0;

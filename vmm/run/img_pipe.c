@@ -125,6 +125,26 @@ static void write_compressed(struct copy *c, struct piece *s)
 	s->state = FREE;
 }
 
+/* Sector by sector: what cannot be read is zero, told once where it begins. */
+static void salvage(struct copy *c, struct piece *s)
+{
+	uint64_t end = MIN(s->len, c->p->from->n->bytes - s->at), n;
+	bool told = false;
+	int r;
+
+	for (uint64_t pos = 0; pos < end; pos += n) {
+		n = MIN(end - pos, (uint64_t)BLOCK_SECTOR);
+		r = img_io(c->p->m, c->p->from, BLOCK_READ, 0, s->at + pos, s->buf + pos, n);
+		if (r && !told)
+			log_warn("error while reading offset %" PRIu64 ": %s; from there on it is zero "
+				 "in the copy, up to what can be read", s->at + pos, strerror(-r));
+		if (r)
+			memset(s->buf + pos, 0, n);
+		told = r != 0;
+	}
+	s->ret = 0;
+}
+
 /* Is every piece before @s done with? */
 static bool is_first(const struct copy *c, const struct piece *s)
 {
@@ -140,16 +160,12 @@ static void advance(struct copy *c, struct piece *s)
 
 	if (s->state != FILLED && s->state != WRITTEN)
 		return;
-	if (s->ret && s->state == FILLED && p->salvage) {
-		log_warn("error while reading offset %" PRIu64 ": %s; it is zero in the copy", s->at,
-			 strerror(-s->ret));
-		memset(s->buf, 0, s->len);
-		s->ret = 0;
-	}
+	if (s->ret && s->state == FILLED && p->salvage)
+		salvage(c, s);
 	if (s->ret == 0 && c->ret == 0) {
-		if (s->state == FILLED && !(p->any_order && !p->compressed) && !is_first(c, s))
+		if (s->state == FILLED && !p->any_order && !is_first(c, s))
 			return;
-		if (p->compressed)
+		if (p->compressed && s->part == IMG_DATA)
 			write_compressed(c, s);
 		else
 			write_next(c, s);

@@ -18,8 +18,8 @@ struct img_pipe {
 	int (*plan)(struct img_pipe *p, uint64_t at, uint64_t *n, enum img_part *part);
 	uint64_t depth;			/* pieces of IMG_CHUNK in memory, IMG_DEPTH_MAX at most */
 	bool any_order;			/* of writes; otherwise one at a time, by offset */
-	bool compressed;		/* to a qcow2 image; one at a time as well */
-	uint64_t sparse;		/* so many zeroes in data are none; 0: all is data */
+	bool compressed;		/* data, to a qcow2 image; not in any order */
+	uint64_t sparse;		/* so many zeroes in data are none, whole sectors; 0: all is data */
 	bool zeroes;			/* and are written as such, not left out */
 	bool salvage;			/* what cannot be read is zero, with a warning */
 	const char *doing;		/* "converting", for messages */

@@ -128,13 +128,13 @@ static void put_disks(json_t *row, struct qmpc *q, const json_t *config)
 /* The back end of the first serial port or console; NULL: one that -serial has made. */
 static const char *console_chardev(const json_t *config)
 {
-	const char *driver = json_string_value(json_array_get(json_object_get(config, "serials"), 0));
+	const char *first = json_string_value(json_array_get(json_object_get(config, "serials"), 0));
+	const char *driver;
 	const json_t *d;
 	size_t i;
 
-	if (driver)
-		return strncmp(driver, "chardev:", 8) ? NULL : driver + 8;
-
+	if (first)
+		return strncmp(first, "chardev:", 8) ? NULL : first + 8;
 	json_array_foreach(json_object_get(config, "devices"), i, d) {
 		driver = json_str(d, "driver", "");
 		if (strcmp(driver, "isa-serial") == 0 || strcmp(driver, "virtconsole") == 0)
