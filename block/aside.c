@@ -6,7 +6,6 @@
  */
 #include "block/aside.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>

@@ -10,8 +10,6 @@
 
 #include <stdbool.h>
 
-#include "vmm/base/err.h"
-
 struct aside;
 struct block_graph;
 struct loop_work;

@@ -38,6 +38,8 @@ struct commit_watch {
 	int (*failed)(void *arg, bool write, int err);
 	/* Shall it stop at once? */
 	bool (*stopped)(void *arg);
+	/* loop_post() to the main loop, as long as that is there. */
+	void (*post)(void *arg, struct loop_work *w);
 	void *arg;
 };
 

@@ -223,7 +223,7 @@ static int ask(struct commit *c, enum commit_turn what)
 	pthread_mutex_lock(&c->lock);
 	c->turn = what;
 	pthread_mutex_unlock(&c->lock);
-	loop_post(c->g->loop, &c->ask);
+	c->watch->post(c->watch->arg, &c->ask);
 	return wait_turn(c, 0);
 }
 

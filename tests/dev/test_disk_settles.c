@@ -10,6 +10,7 @@
 
 #include "block/block.h"
 #include "block/fault.h"
+#include "tests/dev/lib_disk.h"
 #include "tests/dev/lib_virtio.h"
 #include "vmm/base/json.h"
 #include "vmm/base/util.h"
@@ -20,24 +21,6 @@
 #define UNTIL_NS (10 * NS_PER_SEC)
 
 static struct vdrv *v;
-static char dir[32];
-
-static void sh(const char *command)
-{
-	char text[512];
-
-	snprintf(text, sizeof(text), "cd %s && %s", dir, command);
-	cr_assert_eq(system(text), 0, "%s", text);
-}
-
-static json_t *parse(const char *what, const char *text)
-{
-	struct err e = ERR_INIT;
-	json_t *args = json_from_keyval(text, NULL, true, what, &e);
-
-	cr_assert_not_null(args, "%s", e.text);
-	return args;
-}
 
 static void add_drive(struct rig *r)
 {
@@ -45,8 +28,8 @@ static void add_drive(struct rig *r)
 	char text[128];
 	json_t *args;
 
-	snprintf(text, sizeof(text), "file=%s/disk,format=qcow2,if=none,id=d0", dir);
-	args = parse("drive", text);
+	snprintf(text, sizeof(text), "file=%s/disk,format=qcow2,if=none,id=d0", td_dir);
+	args = json_from_keyval(text, NULL, true, "drive", &e);
 	cr_assert_eq(block_drive_add(r->vm->blocks, args, &e), 0, "%s", e.text);
 	json_decref(args);
 }
@@ -55,28 +38,13 @@ static void add_drive(struct rig *r)
 static void add_fault(const char *how)
 {
 	struct block_graph *g = v->rig->vm->blocks;
-	struct err e = ERR_INIT;
-	char text[128];
-	json_t *args;
 
-	snprintf(text, sizeof(text), "id=slow,drive=%s,%s",
-		 drive_find(g, "d0")->node->file.node->name, how);
-	args = parse("fault", text);
-	cr_assert_eq(block_fault_add(g, args, &e), 0, "%s", e.text);
-	json_decref(args);
-}
-
-static void add_held(const struct block_fault_info *i, void *arg)
-{
-	*(uint32_t *)arg += i->held;
+	td_fault(g, "id=slow,drive=%s,%s", drive_find(g, "d0")->node->file.node->name, how);
 }
 
 static uint32_t held(void)
 {
-	uint32_t n = 0;
-
-	block_fault_each(v->rig->vm->blocks, add_held, &n);
-	return n;
+	return td_held(v->rig->vm->blocks);
 }
 
 /* The guest writes, and does not flush. */
@@ -105,9 +73,8 @@ static void setup(void)
 {
 	struct rig *r;
 
-	snprintf(dir, sizeof(dir), "/var/tmp/roost-settle-XXXXXX");
-	cr_assert_not_null(mkdtemp(dir));
-	sh("qemu-img create -q -f qcow2 disk 4M");
+	td_make();
+	td_sh("qemu-img create -q -f qcow2 disk 4M");
 	r = vdrv_rig(NULL);
 	rig_device(r, "{'driver': 'pcie-root-port', 'id': 'rp'}");
 	add_drive(r);
@@ -120,12 +87,12 @@ static void setup(void)
 
 static void teardown(void)
 {
-	sh("rm * && cd / && rmdir $OLDPWD");
+	td_remove();
 }
 
 static void expect_clean(void)
 {
-	sh("qemu-img check -q -U disk && qemu-io -r -U -f qcow2 -c 'read -P 0x5a 0 64k' disk | "
+	td_sh("qemu-img check -q -U disk && qemu-io -r -U -f qcow2 -c 'read -P 0x5a 0 64k' disk | "
 	   "grep -q 'read 65536/65536'");
 }
 

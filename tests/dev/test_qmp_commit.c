@@ -8,6 +8,7 @@
 
 #include "block/block.h"
 #include "block/fault.h"
+#include "tests/dev/lib_disk.h"
 #include "tests/dev/lib_qmp.h"
 #include "tests/dev/lib_virtio.h"
 #include "vmm/base/json.h"
@@ -16,24 +17,14 @@
 static struct rig *rig;
 static struct qmp_test t;
 static struct drive *d;		/* as a device has it */
-static char dir[32];
-
-static void sh(const char *command)
-{
-	char text[1024];
-
-	snprintf(text, sizeof(text), "cd %s && %s", dir, command);
-	cr_assert_eq(system(text), 0, "%s", text);
-}
 
 /* base.raw <- one <- two <- three, which is the disk's; 1 MiB each. */
 static void setup(void)
 {
 	struct err e = ERR_INIT;
 
-	snprintf(dir, sizeof(dir), "/var/tmp/roost-commit-XXXXXX");
-	cr_assert_not_null(mkdtemp(dir));
-	sh("qemu-img create -q -f raw base.raw 1M && "
+	td_make();
+	td_sh("qemu-img create -q -f raw base.raw 1M && "
 	   "qemu-img create -q -f qcow2 -b base.raw -F raw one && "
 	   "qemu-img create -q -f qcow2 -b one -F qcow2 two && "
 	   "qemu-img create -q -f qcow2 -b two -F qcow2 three && "
@@ -44,7 +35,7 @@ static void setup(void)
 	rig = vdrv_rig(NULL);
 	tq_start(&t, rig->vm);
 	tq_ok(&t, "blockdev-add", "{'driver': 'qcow2', 'node-name': 'disk', 'file': {'driver': "
-	      "'file', 'filename': '%s/three'}}", dir);
+	      "'file', 'filename': '%s/three'}}", td_dir);
 	cr_assert_eq(drive_open(rig->vm->blocks, "disk", "disk0", DRIVE_OPEN_WRITE, &d, &e), 0,
 		     "%s", e.text);
 }
@@ -54,7 +45,7 @@ static void teardown(void)
 	tq_stop(&t);
 	drive_close(d);
 	rig_destroy(rig);
-	sh("rm * && cd / && rmdir $OLDPWD");
+	td_remove();
 }
 
 TestSuite(qmp_commit, .init = setup, .fini = teardown, .timeout = 60);
@@ -137,19 +128,19 @@ Test(qmp_commit, test_active_layer)
 	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED c0 no error");
 	cr_expect_str_eq(file_of_disk(), "base.raw");
 	tq_ok(&t, "blockdev-del", "{'node-name': 'disk'}");
-	sh("qemu-img compare -q -U -f raw -F raw want.raw base.raw");
+	td_sh("qemu-img compare -q -U -f raw -F raw want.raw base.raw");
 }
 
 Test(qmp_commit, test_layers_named_by_their_files)
 {
 	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk0', 'top': '%s/two', 'base': "
 	      "'%s/one', 'auto-dismiss': false, 'filter-node-name': 'f', 'on-error': 'report'}",
-	      dir, dir);
+	      td_dir, td_dir);
 	tq_await(&t, "concluded");
 	cr_expect_str_eq(t.jobs, "created running waiting pending concluded ");
 	tq_ok(&t, "job-dismiss", "{'id': 'c0'}");
 	cr_expect_str_eq(file_of_disk(), "three");
-	sh("rm two && qemu-img info -U three | grep -q 'backing file: .*/one' && "
+	td_sh("rm two && qemu-img info -U three | grep -q 'backing file: .*/one' && "
 	   "qemu-img compare -q -U -f raw -F qcow2 want.raw three && "
 	   "qemu-img check -q -U one && qemu-img check -q -U three");
 }
@@ -157,10 +148,10 @@ Test(qmp_commit, test_layers_named_by_their_files)
 Test(qmp_commit, test_name_for_the_base)
 {
 	tq_ok(&t, "block-commit", "{'device': 'disk', 'top': '%s/two', 'backing-file': "
-	      "'./base.raw'}", dir);
+	      "'./base.raw'}", td_dir);
 	tq_await(&t, "null");
-	sh("qemu-img info -U three | grep -q '^backing file: ./base.raw'");
-	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
+	td_sh("qemu-img info -U three | grep -q '^backing file: ./base.raw'");
+	td_sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
 }
 
 Test(qmp_commit, test_steered_and_cancelled)
@@ -185,7 +176,7 @@ Test(qmp_commit, test_steered_and_cancelled)
 	cr_expect(strstr(t.jobs, "ready standby ready aborting concluded null"), "%s", t.jobs);
 	cr_expect_str_eq(t.ended, "BLOCK_JOB_CANCELLED c0 no error");
 	cr_expect_str_eq(file_of_disk(), "three");
-	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
+	td_sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
 }
 
 Test(qmp_commit, test_cancel_of_a_ready_one_ends_well)
@@ -212,12 +203,12 @@ Test(qmp_commit, test_device_that_is_unplugged_ends_it)
 Test(qmp_commit, test_layers_wait_for_job_finalize)
 {
 	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'top': '%s/two', "
-	      "'auto-finalize': false}", dir);
+	      "'auto-finalize': false}", td_dir);
 	tq_await(&t, "pending");
 	cr_expect_str_eq(t.ended, "BLOCK_JOB_PENDING ? no error");
 	tq_fails(&t, "in state 'pending' cannot accept command verb 'pause'", "job-pause",
 		 "{'id': 'c0'}");
-	sh("qemu-img info -U three | grep -q 'backing file: .*/base.raw'");
+	td_sh("qemu-img info -U three | grep -q 'backing file: .*/base.raw'");
 	cr_expect(drive_backing("two"), "the graph changes at the end");
 	tq_ok(&t, "job-finalize", "{'id': 'c0'}");
 	tq_await(&t, "null");
@@ -250,13 +241,13 @@ Test(qmp_commit, test_pending_ones_are_cancelled)
 	cr_expect_str_eq(t.ended, "BLOCK_JOB_CANCELLED c0 no error");
 	*t.jobs = '\0';
 	tq_ok(&t, "block-commit", "{'job-id': 'c1', 'device': 'disk', 'top': '%s/two', "
-	      "'auto-finalize': false}", dir);
+	      "'auto-finalize': false}", td_dir);
 	tq_await(&t, "pending");
 	tq_ok(&t, "block-job-cancel", "{'device': 'c1'}");
 	tq_await(&t, "null");
 	cr_expect_str_eq(t.ended, "BLOCK_JOB_CANCELLED c1 no error");
 	cr_expect_str_eq(file_of_disk(), "three");
-	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
+	td_sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
 }
 
 /* ---- errors ---- */
@@ -265,15 +256,9 @@ Test(qmp_commit, test_pending_ones_are_cancelled)
 static void fail_some(const char *op, const char *errno_word, int count)
 {
 	const char *base = d->node->backing.node->backing.node->backing.node->name;
-	struct err e = ERR_INIT;
-	char text[128];
-	json_t *args;
 
-	snprintf(text, sizeof(text), "id=f0,drive=%s,op=%s,errno=%s,count=%d", base, op, errno_word,
+	td_fault(rig->vm->blocks, "id=f0,drive=%s,op=%s,errno=%s,count=%d", base, op, errno_word,
 		 count);
-	args = json_from_keyval(text, NULL, true, "fault", &e);
-	cr_assert_eq(block_fault_add(rig->vm->blocks, args, &e), 0, "%s", e.text);
-	json_decref(args);
 }
 
 static const char *io_status(void)
@@ -294,7 +279,7 @@ Test(qmp_commit, test_error_ends_it)
 	cr_expect_str_eq(t.jobs, "created running aborting concluded ");
 	cr_expect(strstr(t.ended, "BLOCK_JOB_COMPLETED c0 node 'disk' cannot be committed to"), "%s",
 		  t.ended);
-	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
+	td_sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three");
 }
 
 Test(qmp_commit, test_error_pauses_it)
@@ -314,7 +299,7 @@ Test(qmp_commit, test_error_pauses_it)
 	tq_ok(&t, "job-complete", "{'id': 'c0'}");
 	tq_await(&t, "null");
 	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED c0 no error");
-	sh("qemu-img compare -q -U -f raw -F raw want.raw base.raw");
+	td_sh("qemu-img compare -q -U -f raw -F raw want.raw base.raw");
 }
 
 static int write_ret;
@@ -353,7 +338,7 @@ Test(qmp_commit, test_error_of_the_last_round_pauses_it_and_the_guest_goes_on)
 	tq_ok(&t, "job-resume", "{'id': 'c0'}");
 	tq_await(&t, "null");
 	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED c0 no error");
-	sh("qemu-io -r -U -f raw -c 'read -P 7 256k 64k' base.raw | grep -q 'read 65536/65536' && "
+	td_sh("qemu-io -r -U -f raw -c 'read -P 7 256k 64k' base.raw | grep -q 'read 65536/65536' && "
 	   "qemu-img compare -q -U -f qcow2 -F raw three base.raw");
 }
 
@@ -387,7 +372,7 @@ Test(qmp_commit, test_stream_waits_and_pauses_as_well)
 	tq_ok(&t, "job-finalize", "{'id': 's0'}");
 	tq_await(&t, "null");
 	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED s0 no error");
-	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three && "
+	td_sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three && "
 	   "! qemu-img info -U three | grep 'backing file'");
 }
 
@@ -400,7 +385,7 @@ Test(qmp_commit, test_stream_down_to_a_bottom)
 	tq_await(&t, "null");
 	cr_expect_str_eq(t.ended, "BLOCK_JOB_COMPLETED s0 no error");
 	cr_expect_str_eq(d->node->backing.node->name, one);
-	sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three && "
+	td_sh("qemu-img compare -q -U -f raw -F qcow2 want.raw three && "
 	   "qemu-img info -U three | grep -q 'backing file: .*/one'");
 }
 

@@ -11,6 +11,7 @@
 #include "block/block.h"
 #include "block/fault.h"
 #include "block/graph.h"
+#include "tests/dev/lib_disk.h"
 #include "tests/dev/lib_qmp.h"
 #include "tests/dev/lib_virtio.h"
 #include "tests/dev/lib_hang.h"
@@ -21,33 +22,23 @@ static struct rig *rig;
 static struct block_graph *g;
 static struct qmp_test t;
 static struct drive *d;		/* as a device has it */
-static char dir[32];
-
-static void sh(const char *command)
-{
-	char text[1024];
-
-	snprintf(text, sizeof(text), "cd %s && %s", dir, command);
-	cr_assert_eq(system(text), 0, "%s", text);
-}
 
 /* base <- top, which is the disk's; 1 MiB each. */
 static void setup(void)
 {
 	struct err e = ERR_INIT;
 
-	snprintf(dir, sizeof(dir), "/var/tmp/roost-quit-XXXXXX");
-	cr_assert_not_null(mkdtemp(dir));
-	sh("qemu-img create -q -f raw base 1M && qemu-img create -q -f raw plain 1M && "
+	td_make();
+	td_sh("qemu-img create -q -f raw base 1M && qemu-img create -q -f raw plain 1M && "
 	   "qemu-img create -q -f qcow2 -b base -F raw top && "
 	   "qemu-io -f qcow2 -c 'write -P 1 0 100k' top >log");
 	rig = vdrv_rig(NULL);
 	g = rig->vm->blocks;
 	tq_start(&t, rig->vm);
 	tq_ok(&t, "blockdev-add", "{'driver': 'qcow2', 'node-name': 'disk', 'file': {'driver': "
-	      "'file', 'filename': '%s/top'}}", dir);
+	      "'file', 'filename': '%s/top'}}", td_dir);
 	tq_ok(&t, "blockdev-add", "{'driver': 'raw', 'node-name': 'plain', 'file': {'driver': "
-	      "'file', 'filename': '%s/plain'}}", dir);
+	      "'file', 'filename': '%s/plain'}}", td_dir);
 	cr_assert_eq(drive_open(g, "disk", "disk0", DRIVE_OPEN_WRITE, &d, &e), 0, "%s", e.text);
 }
 
@@ -59,6 +50,7 @@ static void quit(unsigned int left)
 	if (left)
 		g->end_ns = clock_ns() + 300 * NS_PER_MS;
 	tq_stop(&t);
+	loop_turn(rig->loop, 0);	/* as vm_destroy() where requests are in flight */
 	cr_expect_eq(g->late - before, left, "%u", g->late);
 	drive_close(d);
 	rig_destroy(rig);
@@ -66,7 +58,7 @@ static void quit(unsigned int left)
 
 static void teardown(void)
 {
-	sh("rm * && cd / && rmdir $OLDPWD");
+	td_remove();
 }
 
 static void await_hang(void)
@@ -86,14 +78,14 @@ Test(qmp_quit, test_resize_that_hangs)
 	quit(1);
 	hang_end();
 	hang_await_end("resize");
-	sh("test $(stat -c %s plain) = 2097152");
+	td_sh("test $(stat -c %s plain) = 2097152");
 }
 
 Test(qmp_quit, test_dump_that_hangs)
 {
 	hang_begin(SYS_ftruncate);
 	tq_begin(&t, "dump-guest-memory", "{'paging': false, "
-	      "'protocol': 'file:%s/core'}", dir);
+	      "'protocol': 'file:%s/core'}", td_dir);
 	await_hang();
 	quit(1);
 	hang_end();
@@ -104,7 +96,7 @@ Test(qmp_quit, test_snapshot_whose_folder_hangs)
 {
 	hang_begin(SYS_fsync);
 	tq_begin(&t, "blockdev-snapshot-sync", "{'node-name': 'disk', "
-	      "'snapshot-file': '%s/over'}", dir);
+	      "'snapshot-file': '%s/over'}", td_dir);
 	await_hang();
 	quit(1);
 	hang_end();
@@ -115,48 +107,40 @@ Test(qmp_quit, test_created_image_whose_folder_hangs)
 {
 	hang_begin(SYS_fsync);
 	tq_begin(&t, "blockdev-create", "{'job-id': 'c0', 'options': "
-	      "{'driver': 'file', 'filename': '%s/new', 'size': 65536}}", dir);
+	      "{'driver': 'file', 'filename': '%s/new', 'size': 65536}}", td_dir);
 	await_hang();
 	quit(1);
 	hang_end();
 	hang_await_end("job");
 }
 
-static void hang_requests(const char *node)
-{
-	struct err e = ERR_INIT;
-	char text[128];
-	json_t *args;
-
-	snprintf(text, sizeof(text), "id=f0,drive=%s,hang=on", node);
-	args = json_from_keyval(text, NULL, true, "fault", &e);
-	cr_assert_eq(block_fault_add(g, args, &e), 0, "%s", e.text);
-	json_decref(args);
-}
-
-static void add_held(const struct block_fault_info *i, void *arg)
-{
-	*(uint32_t *)arg += i->held;
-}
-
-static uint32_t held(void)
-{
-	uint32_t n = 0;
-
-	block_fault_each(g, add_held, &n);
-	return n;
-}
-
 Test(qmp_quit, test_jobs_whose_requests_hang)
 {
 	struct err e = ERR_INIT;
 
-	hang_requests(d->node->backing.node->name);
+	td_fault(g, "id=f0,drive=%s,hang=on", d->node->backing.node->name);
 	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk'}");
-	while (held() == 0)
+	while (td_held(g) == 0)
 		loop_turn(rig->loop, NS_PER_MS);
 	quit(1);
 	/* They are let go long after the loop that they would have told. */
+	cr_expect_eq(block_fault_del(g, "f0", &e), 0, "%s", e.text);
+	hang_await_end("job");
+}
+
+/* What it told of before it hung is not told after the server has gone. */
+Test(qmp_quit, test_job_that_hangs_after_an_error)
+{
+	const char *base = d->node->backing.node->name;
+	struct err e = ERR_INIT;
+
+	td_fault(g, "id=f1,drive=%s,op=write,errno=EIO,count=1", base);
+	td_fault(g, "id=f0,drive=%s,op=write,hang=on", base);	/* the next one */
+	tq_ok(&t, "block-commit", "{'job-id': 'c0', 'device': 'disk', 'on-error': 'ignore'}");
+	/* It has a thread by now, and the loop is not turned any more. */
+	while (td_held(g) == 0)
+		usleep(1000);
+	quit(1);
 	cr_expect_eq(block_fault_del(g, "f0", &e), 0, "%s", e.text);
 	hang_await_end("job");
 }

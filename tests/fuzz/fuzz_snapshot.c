@@ -325,10 +325,15 @@ static int ready(void *arg, uint64_t done, uint64_t all)
 	return stopped(j) ? -ECANCELED : (int)j->wish;
 }
 
+static void post(void *arg, struct loop_work *w)
+{
+	loop_post(loop, w);
+}
+
 static void *run_commit(void *arg)
 {
 	struct job *j = arg;
-	struct commit_watch w = { pace, ready, failed, stopped, j };
+	struct commit_watch w = { pace, ready, failed, stopped, post, j };
 	struct loop *l;
 
 	if (loop_create(&l, "commit", LOOP_AIO_AUTO, &j->e))

@@ -115,9 +115,14 @@ static void on_ended(void *arg, int ret, const struct err *e)
 	x.e = *e;
 }
 
+static void post(void *arg, struct loop_work *w)
+{
+	loop_post(t.loop, w);
+}
+
 static void *run(void *arg)
 {
-	struct commit_watch w = { go_on, ready, failed, stopped, NULL };
+	struct commit_watch w = { go_on, ready, failed, stopped, post, NULL };
 	struct loop *l;
 
 	cr_assert_eq(loop_create(&l, "commit", LOOP_AIO_AUTO, &x.run_e), 0);

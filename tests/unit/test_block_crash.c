@@ -260,9 +260,14 @@ static int no_try(void *arg, bool write, int err)
 	return err;
 }
 
+static void post(void *arg, struct loop_work *w)
+{
+	loop_post(cd.t.loop, w);
+}
+
 static void *commit_thread(void *arg)
 {
-	struct commit_watch w = { no_pace, ready, no_try, never, NULL };
+	struct commit_watch w = { no_pace, ready, no_try, never, post, NULL };
 	struct err e = ERR_INIT;
 	struct loop *l;
 

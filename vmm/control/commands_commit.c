@@ -106,10 +106,15 @@ static bool stopped(void *arg)
 	return job_is_cancelled(arg);
 }
 
+static void post(void *arg, struct loop_work *w)
+{
+	job_post(arg, w);
+}
+
 static int run(struct job *j, void *arg, struct err *e)
 {
 	struct work *w = arg;
-	struct commit_watch watch = { pace, ready, failed, stopped, j };
+	struct commit_watch watch = { pace, ready, failed, stopped, post, j };
 	struct loop *l;
 	int r = loop_create(&l, "commit", w->aio, e);
 

@@ -107,7 +107,7 @@ int job_ready(struct job *j, uint64_t done, uint64_t all)
 
 	job_progress(j, done, all);
 	if (!j->told_ready)
-		aside_post(j->thread, &j->ready_work);
+		job_post(j, &j->ready_work);
 	j->told_ready = true;
 	pthread_mutex_lock(&j->lock);
 	while (!j->cancelled && (j->paused || (!j->wish && clock_ns() < end))) {
@@ -129,6 +129,11 @@ bool job_is_cancelled(struct job *j)
 	yes = j->cancelled;
 	pthread_mutex_unlock(&j->lock);
 	return yes;
+}
+
+void job_post(struct job *j, struct loop_work *w)
+{
+	aside_post(j->thread, w);
 }
 
 static enum job_action action_for(enum job_on_error policy, int err)
@@ -156,7 +161,7 @@ int job_failed(struct job *j, bool write, int err)
 	j->error_write = write;
 	j->error_action = action;
 	j->paused |= action == JOB_ACT_STOP;
-	aside_post(j->thread, &j->error_work);
+	job_post(j, &j->error_work);
 	while (action != JOB_ACT_REPORT && !j->cancelled && (j->paused || clock_ns() < end)) {
 		if (j->paused)
 			pthread_cond_wait(&j->changed, &j->lock);
@@ -426,16 +431,18 @@ void job_set_speed(struct job *j, uint64_t speed)
 void job_end_all(struct qmp *q)
 {
 	struct job *j;
+	bool hangs;
 
 	for (j = *job_list(q); j; j = j->next)
 		job_cancel(j);
 	while ((j = *job_list(q))) {
 		*job_list(q) = j->next;
-		/* One that hangs goes on with all that is its. */
-		if (j->thread && !aside_end(j->thread))
-			continue;
+		hangs = j->thread && !aside_end(j->thread);
+		/* Posted before; nothing is posted any more. */
 		loop_work_cancel(qmp_vm(q)->main, &j->ready_work);
 		loop_work_cancel(qmp_vm(q)->main, &j->error_work);
+		if (hangs)
+			continue;	/* with all that is its own */
 		if (j->status != JOB_CONCLUDED)
 			j->ops->end(j->arg);
 		free_job(j);

@@ -14,6 +14,7 @@
 
 #include "vmm/base/err.h"
 
+struct loop_work;
 struct qmp;
 struct job;
 
@@ -73,6 +74,8 @@ enum job_wish { JOB_GO_ON, JOB_COMPLETE, JOB_STOP };
 int job_ready(struct job *j, uint64_t done, uint64_t all);
 /* On the job's thread. */
 bool job_is_cancelled(struct job *j);
+/* On the job's thread: loop_post() to the main loop, as long as that is there. */
+void job_post(struct job *j, struct loop_work *w);
 /* Make the folder entry of the file at @path durable. Waits; any thread. */
 int job_sync_folder(const char *path);
 

@@ -8,7 +8,6 @@
 #include <jansson.h>
 #include <pthread.h>
 
-#include "block/aside.h"
 #include "vmm/control/job.h"
 #include "vmm/loop/loop.h"
 
