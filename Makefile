@@ -143,11 +143,12 @@ LD	?= ld
 ALL_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack \
 	   $(SANFLAGS) $(LDFLAGS)
 # Criterion finds its tests through their section: no --gc-sections for tests.
-GC	:= -Wl,--gc-sections
-# Tables full of pointers: a tenth of the size, where the C library can read it.
-GC	+= $(shell d=$$(mktemp -d) && echo 'int main(void){return 0;}' >$$d/t.c && \
-	   $(CC) -pie -fPIE -Wl,-z,pack-relative-relocs -o $$d/t $$d/t.c 2>/dev/null && \
-	   $$d/t && echo -Wl,-z,pack-relative-relocs; rm -rf "$$d")
+GC	= -Wl,--gc-sections $(RELR)
+# Tables full of pointers: a tenth of the size, where linker and C library know of it.
+# Tried once, and only when something is linked.
+RELR	= $(eval RELR := $$(shell d=$$$$(mktemp -d) && echo 'int main(void){return 0;}' >$$$$d/t.c && \
+	   $(CC) -pie -fPIE -Wl,-z,pack-relative-relocs -o $$$$d/t $$$$d/t.c 2>/dev/null && \
+	   $$$$d/t && echo -Wl,-z,pack-relative-relocs; rm -rf "$$$$d"))$(RELR)
 
 # Tests run from the top of the tree; TEST_BUILD says where this variant's
 # made files are (guests: TEST_BUILD "/tests/kvm/guest_NAME.elf").
@@ -218,7 +219,7 @@ COLD	:= vmm/base/% vmm/boot/% vmm/char/% vmm/control/% vmm/run/% \
 	   $(addprefix vmm/arch/x86/,acpi% cpuid.o feature.o model.o query.o smbios.o) \
 	   $(addprefix pci/,chassis.o eject.o enumerate.o expander.o place.o ports.o \
 	   query.o slot.o topology.o) \
-	   $(addprefix block/,backing.o commit.o commit_copy.o detect.o drive_open.o \
+	   $(addprefix block/,aside.o backing.o commit.o commit_copy.o detect.o drive_open.o \
 	   drive_opts.o fault.o file_open.o file_reopen.o graph.o locking.o reopen.o \
 	   reopen_plan.o retry_opts.o snapshot.o stream.o qcow2/check.o qcow2/create.o \
 	   qcow2/describe.o qcow2/header.o qcow2/offline.o qcow2/resize.o qcow2/snapshot.o)

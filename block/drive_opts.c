@@ -58,6 +58,7 @@ static_assert(ARRAY_LEN(cache_words) == ARRAY_LEN(cache_modes) + 1, "one mode ea
 #define OLD_LIMIT(b, word)								\
 	OPT(U64, limits.avg[b], word, 0, INT64_MAX, 0, "the same", .flags = PROP_HIDDEN), \
 	OPT(U64, limits.max[b], word "_max", 0, INT64_MAX, 0, "the same", .flags = PROP_HIDDEN)
+
 const struct prop drive_props[] = {
 	OPT(STR, file, "file", NULL, "image file or block device"),
 	OPT(STR, format, "format", NULL, "format of the image: raw or qcow2"),

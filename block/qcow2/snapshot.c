@@ -83,13 +83,14 @@ static int read_entry(struct q2 *q, struct loop *l, uint64_t *at, struct q2_snap
 		.vm_bytes = get_be32(b + 32), .size = q->h.size,
 	};
 	r = read_part(q, l, *at + ENTRY_FIXED, extra, more, e);
+	if (r)
+		return r;
 	if (more >= 8)
 		s->vm_bytes = get_be64(extra);
 	if (more >= 16)
 		s->size = get_be64(extra + 8);
 	text = xcalloc(1, id + name + 1);
-	if (r == 0)
-		r = read_part(q, l, *at + ENTRY_FIXED + more, text, id + name, e);
+	r = read_part(q, l, *at + ENTRY_FIXED + more, text, id + name, e);
 	s->id = take_text(text, id);
 	s->name = take_text(text + id, name);
 	free(text);

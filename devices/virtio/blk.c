@@ -642,7 +642,8 @@ static const struct virtio_ops blk_ops = {
 		.name = (name_), .alias = (alias_), .help = (help_),	\
 		.class = &(class_), .size = sizeof(struct virtio_blk),	\
 		.props = blk_props,					\
-		.ops = { .init = blk_init, .fini = blk_fini, .settle = blk_settle, .pause = blk_pause, \
+		.ops = { .init = blk_init, .fini = blk_fini,		\
+			 .settle = blk_settle, .pause = blk_pause,	\
 			 .changed = blk_changed },			\
 		.class_ops = &blk_ops,					\
 	}

@@ -21,38 +21,25 @@
 #include <string.h>
 
 #include "block/block.h"
-#include "tests/dev/lib_virtio.h"
+#include "tests/bench/ring.h"
 #include "vmm/base/util.h"
 
-#define REQUEST		4096u
 #define DEPTH_MAX	128
 #define WARM_UP		1024u	/* before a queue counts as busy, and has its irqfd */
-#define TABLE(i)	(VDRV_TABLE + (i) * 64ull)
-#define HEADER(i)	(VDRV_DATA - 0x10000 + (i) * 32ull)
-#define STATUS(i)	(HEADER(i) + 16)
-#define DATA(i)		(VDRV_DATA + (i) * (uint64_t)REQUEST)
 
 static struct run {
 	struct vdrv *v;
 	bool write;
 	uint64_t depth, count, step, bytes;
 	uint64_t offset, started, ended, failed, kicks;
-	uint8_t *header[DEPTH_MAX], *status[DEPTH_MAX];
 	uint16_t slot_of[DRV_SIZE_MAX];		/* by head or id */
 } run;
 
 static void submit(uint16_t slot)
 {
-	struct drv_buf b[] = {
-		{ HEADER(slot), 16, false }, { DATA(slot), REQUEST, !run.write },
-		{ STATUS(slot), 1, true }
-	};
-
-	put_le64(run.header[slot] + 8, run.offset / 512);
-	*run.status[slot] = 0xff;
+	run.slot_of[ring_submit(run.v, slot, run.write, run.offset)] = slot;
 	run.offset = (run.offset + run.step) % run.bytes;
 	run.started++;
-	run.slot_of[drv_add_indirect(&run.v->ring[0], b, 3, TABLE(slot))] = slot;
 }
 
 static void kick(void)
@@ -73,7 +60,7 @@ static void harvest(void)
 	while (drv_used(&run.v->ring[0], &id, &len)) {
 		slot = run.slot_of[id];
 		run.ended++;
-		run.failed += *run.status[slot] != VIRTIO_BLK_S_OK;
+		run.failed += ring_status(run.v, slot) != VIRTIO_BLK_S_OK;
 		if (run.started < run.count)
 			submit(slot);
 		any = true;
@@ -148,12 +135,8 @@ static void set_up(char **argv, int flags)
 	vdrv_msix(run.v);
 	vdrv_set_status(run.v, VIRTIO_CONFIG_S_DRIVER_OK);
 	rig_turn(r);
-	for (uint16_t i = 0; i < DEPTH_MAX; i++) {
-		run.header[i] = r->ram + HEADER(i);
-		run.status[i] = r->ram + STATUS(i);
-		put_le32(run.header[i], run.write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN);
-		memset(r->ram + DATA(i), 0xa5, REQUEST);
-	}
+	for (uint16_t i = 0; i < DEPTH_MAX; i++)
+		memset(r->ram + RING_DATA(i), 0xa5, REQUEST);
 }
 
 static int parse(int argc, char **argv)

@@ -20,17 +20,12 @@
 #include <string.h>
 
 #include "block/block.h"
+#include "tests/bench/ring.h"
 #include "tests/dev/lib_qmp.h"
-#include "tests/dev/lib_virtio.h"
 #include "vmm/base/util.h"
 
-#define REQUEST		4096u
 #define DEPTH		32u
 #define REST		2000u
-#define TABLE(i)	(VDRV_TABLE + (i) * 64ull)
-#define HEADER(i)	(VDRV_DATA - 0x10000 + (i) * 32ull)
-#define STATUS(i)	(HEADER(i) + 16)
-#define DATA(i)		(VDRV_DATA + (i) * (uint64_t)REQUEST)
 
 static struct run {
 	struct vdrv *v;
@@ -43,15 +38,11 @@ static struct run {
 
 static void submit(uint16_t slot)
 {
-	struct drv_buf b[] = {
-		{ HEADER(slot), 16, false }, { DATA(slot), REQUEST, false }, { STATUS(slot), 1, true }
-	};
-	uint8_t *header = run.v->rig->ram + HEADER(slot);
+	uint64_t block;
 
 	run.seed = run.seed * 6364136223846793005ull + 1442695040888963407ull;
-	put_le32(header, VIRTIO_BLK_T_OUT);
-	put_le64(header + 8, (run.seed >> 20) % (run.bytes / REQUEST) * (REQUEST / 512));
-	run.slot_of[drv_add_indirect(&run.v->ring[0], b, ARRAY_LEN(b), TABLE(slot))] = slot;
+	block = (run.seed >> 20) % (run.bytes / REQUEST);
+	run.slot_of[ring_submit(run.v, slot, true, block * REQUEST)] = slot;
 }
 
 static void harvest(void)
@@ -63,7 +54,7 @@ static void harvest(void)
 	while (drv_used(&run.v->ring[0], &id, &len)) {
 		slot = run.slot_of[id];
 		run.ended++;
-		run.failed += run.v->rig->ram[STATUS(slot)] != VIRTIO_BLK_S_OK;
+		run.failed += ring_status(run.v, slot) != VIRTIO_BLK_S_OK;
 		submit(slot);
 		any = true;
 	}

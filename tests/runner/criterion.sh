@@ -9,7 +9,7 @@
 set -euo pipefail
 . tests/runner/lib.sh
 
-LIMIT_S=400		# per program; Criterion's own limit is per test
+LIMIT_S=300		# per program; Criterion's own limit is per test
 variant=$1
 shift
 label=
