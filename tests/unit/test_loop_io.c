@@ -274,6 +274,41 @@ Test(loop, test_loop_request_at_depth_32_costs_a_tenth_of_a_system_call)
 	cr_assert_leq(queue_cost(32, 100), 150);
 }
 
+/* System calls of the one turn that hands @n reads to the kernel. */
+static uint64_t turn_cost(struct loop *l, int fd, int n)
+{
+	struct test_io io[32];
+	struct loop_stats before;
+	uint64_t cost;
+	int i, count = 0;
+
+	for (i = 0; i < n; i++) {
+		io_set(&io[i], LOOP_IO_READV, fd, (uint64_t)i * 64, 64, &count);
+		loop_io_submit(l, &io[i].io);
+	}
+	before = loop_stats(l);
+	loop_turn(l, 0);
+	cost = loop_stats(l).syscalls - before.syscalls;
+	turn_until(l, &count, n);
+	return cost;
+}
+
+/* The first of a large batch are on their way while the rest are prepared. */
+Test(loop, test_loop_cuts_a_large_batch_for_an_idle_disk)
+{
+	struct loop *l;
+	int fd = scratch();
+
+	if (loop_create(&l, "pieces", LOOP_AIO_URING, NULL) < 0)
+		cr_skip_test("no io_uring here");
+	cr_assert_eq(ftruncate(fd, 65536), 0);
+	turn_idle(l, 2);
+	cr_assert_eq(turn_cost(l, fd, 8), 1);
+	cr_assert_geq(turn_cost(l, fd, 32), 2);
+	cr_assert_leq(turn_cost(l, fd, 32), 3);
+	loop_destroy(l);
+}
+
 /* ---- embedding ---- */
 
 static int fired_n;

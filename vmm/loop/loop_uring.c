@@ -6,9 +6,10 @@
  *
  * Nothing is put into the submission ring before the turn ends. Sources that
  * changed wait in the dirty list and file I/O in a queue, and both are drained
- * right before the one io_uring_enter() that submits and waits: a descriptor
- * that is closed and whose number is used again between two turns can never
- * be in the ring, and the queue takes any number of requests.
+ * right before the io_uring_enter() that submits and waits: a descriptor that
+ * is closed and whose number is used again between two turns can never be in
+ * the ring, and the queue takes any number of requests. A large batch of file
+ * I/O alone takes an enter or two before that one: see piece_of_batch().
  *
  * Descriptors are one-shot polls, armed again in the batch after their
  * callback: that costs no system call and checks the level anew. Eventfds are
@@ -32,6 +33,8 @@ enum {
 	SQ_ENTRIES = 256,	/* one turn's batch; more take another enter */
 	CQ_ENTRIES = 2048,
 	INFLIGHT_MAX = CQ_ENTRIES - 256, /* room left for polls: no overflow */
+	PIECES = 3,		/* that a batch for an idle disk is cut into */
+	PIECE_MIN = 8,		/* requests */
 };
 
 /* User data: the low bits tell what; a struct loop_io has them clear. */
@@ -49,6 +52,7 @@ struct loop_uring {
 	bool disabled;		/* IORING_SETUP_R_DISABLED until start */
 	bool multishot;		/* 5.13; before it an eventfd needs read() */
 	uint32_t inflight;	/* file I/O in the kernel */
+	uint32_t queued;	/* file I/O in @queue */
 	uint32_t dirty;		/* list of slots to look at */
 	struct loop_io_list queue;
 };
@@ -285,25 +289,55 @@ static void io_prep(struct io_uring_sqe *sqe, const struct loop_io *io)
 	io_uring_sqe_set_data(sqe, (void *)io);
 }
 
+static void queue_add(struct loop_uring *u, struct loop_io *io)
+{
+	io->state = IO_QUEUED;
+	loop_io_list_add(&u->queue, io);
+	u->queued++;
+}
+
+static struct loop_io *queue_take(struct loop_uring *u)
+{
+	u->queued--;
+	return loop_io_list_take(&u->queue);
+}
+
+/*
+ * The kernel gives a disk nothing before it has gone through all of a batch. A
+ * disk that has ended all at once has nothing to do until then, and we nothing
+ * until it ends all at once again: both work by turns (seen with virtio disks).
+ * So, where the kernel has little in hand, the first requests go down while the
+ * rest are prepared; a system call more for a third of the batch.
+ */
+static uint32_t piece_of_batch(const struct loop_uring *u)
+{
+	/* Completions are there: the disk's work is under way, or was none (a cached
+	 * read ends where it is submitted). */
+	if (u->inflight >= u->queued || io_uring_cq_ready(&u->ring))
+		return UINT32_MAX;
+	return MAX(u->queued / PIECES, (uint32_t)PIECE_MIN);
+}
+
 static bool fill_ios(struct loop *l)
 {
 	struct loop_uring *u = l->uring;
+	uint32_t piece = piece_of_batch(u);
 	struct io_uring_sqe *sqe;
 	struct loop_io *io;
 
 	while ((io = u->queue.head)) {
 		if (io->state == IO_CANCELED) {
-			loop_io_list_take(&u->queue);
-			loop_io_done(l, io, -ECANCELED);
+			loop_io_done(l, queue_take(u), -ECANCELED);
 			continue;
 		}
 		if (u->inflight >= INFLIGHT_MAX)
 			return true;	/* completions make room */
+		if (io_uring_sq_ready(&u->ring) >= piece)
+			return false;
 		sqe = sqe_get(u, 0);
 		if (!sqe)
 			return false;
-		loop_io_list_take(&u->queue);
-		io_prep(sqe, io);
+		io_prep(sqe, queue_take(u));
 		io->state = IO_KERNEL;
 		u->inflight++;
 	}
@@ -401,13 +435,15 @@ static int enter_error(int r)
 static int uring_enter(struct loop *l, uint64_t timeout_ns)
 {
 	struct loop_uring *u = l->uring;
+	unsigned int had;
 	int r;
 
 	while (!uring_fill(l)) {
+		had = io_uring_sq_ready(&u->ring);
 		r = enter_error(uring_submit(l));
 		if (r < 0)
 			return r;
-		if (!io_uring_sq_space_left(&u->ring))
+		if (io_uring_sq_ready(&u->ring) >= had)
 			break;
 	}
 	if (timeout_ns && !io_uring_cq_ready(&u->ring) && loop_sleep(l))
@@ -523,8 +559,7 @@ static void uring_io_submit(struct loop *l, struct loop_io *io)
 		loop_pool_submit(l, io);
 		return;
 	}
-	io->state = IO_QUEUED;
-	loop_io_list_add(&l->uring->queue, io);
+	queue_add(l->uring, io);
 }
 
 /* The cancellation itself goes out at once: no later than the completion that
