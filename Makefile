@@ -284,7 +284,7 @@ $(KVM_BIN): | $(GUESTS) $(ROOST)
 $(CHECK_BIN): | $(ROOST)
 
 # The device bench drives the device tests' bus, ring and fake RAM.
-$(B)/tests/bench/bench_device $(B)/tests/bench/bench_snapshot: $(call libobjs,dev)
+$(addprefix $(B)/tests/bench/bench_,device hotplug snapshot): $(call libobjs,dev)
 $(B)/tests/bench/bench_%: $(OBJDIR)/tests/bench/bench_%.o $(call libobjs,bench) $(LIB)
 	$(call say,LINK)
 	@mkdir -p $(@D)

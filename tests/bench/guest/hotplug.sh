@@ -76,6 +76,11 @@ for who in roost q35 q35-native; do
 done
 
 point "compares"
+figure "PCIe hot-add, idle virtio-blk, guest time" "$(median <"$LAB_TMP/add.roost") ms" - \
+	"<= 150 ms" "$(met "$(median <"$LAB_TMP/add.roost")" '<=' 150)"
+figure "PCIe hot-remove, idle virtio-blk, command to event" \
+	"$(median <"$LAB_TMP/remove.roost") ms" - "<= 250 ms" \
+	"$(met "$(median <"$LAB_TMP/remove.roost")" '<=' 250)"
 for peer in q35 q35-native; do
 	for what in add remove; do
 		ours=$(median <"$LAB_TMP/$what.roost")
