@@ -7,11 +7,11 @@
 #include "block/aside.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "block/graph.h"
+#include "vmm/base/thread.h"
 #include "vmm/base/util.h"
 #include "vmm/loop/loop.h"
 
@@ -66,7 +66,6 @@ int aside_start(struct aside **out, struct block_graph *g, const char *name,
 {
 	struct aside *a = xcalloc(1, sizeof(*a));
 	pthread_condattr_t monotonic;
-	sigset_t all, old;
 	int r;
 
 	*a = (struct aside){ .g = g, .run = run, .over = over, .arg = arg, .work.cb = on_over };
@@ -76,17 +75,12 @@ int aside_start(struct aside **out, struct block_graph *g, const char *name,
 	pthread_cond_init(&a->ended, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	*out = a;	/* run() may post at once */
-	/* Signals are the main thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&a->thread, NULL, thread_main, a);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&a->thread, name, thread_main, a);
 	if (r) {
 		*out = NULL;
 		aside_free(a);
 		return r;
 	}
-	pthread_setname_np(a->thread, name);
 	return 0;
 }
 

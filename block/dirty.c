@@ -10,8 +10,8 @@
 #include "block/dirty.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
+#include "vmm/base/sparse.h"
 #include "vmm/base/util.h"
 
 #define WORD_BITS	64u
@@ -28,9 +28,8 @@ struct dirty_map *dirty_create(uint64_t bytes)
 
 	m->bytes = bytes;
 	m->words = (bytes / DIRTY_GRAIN + WORD_BITS) / WORD_BITS;
-	p = mmap(NULL, map_bytes(m), PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED) {
+	p = sparse_map(map_bytes(m));
+	if (!p) {
 		free(m);
 		return NULL;
 	}
@@ -42,7 +41,7 @@ void dirty_destroy(struct dirty_map *m)
 {
 	if (!m)
 		return;
-	munmap((void *)m->word, map_bytes(m));
+	sparse_unmap((void *)m->word, map_bytes(m));
 	free(m);
 }
 

@@ -171,7 +171,7 @@ static int grow_table(struct q2 *q)
 	if (r)
 		return r;
 	r = grow_blocks(q, q->rt_entries, blocks, blocks + table);
-	raw = q2_reserve(table << q->cb);
+	raw = sparse_map(table << q->cb);
 	if (!raw)
 		return -ENOMEM;
 	for (i = 0; i < q->rt_entries; i++)
@@ -180,7 +180,7 @@ static int grow_table(struct q2 *q)
 		put_be64(&raw[q->rt_entries + i], (first + i) << q->cb);
 	if (r == 0)
 		r = q2_sync_io(q, q2_wloop(q), BLOCK_WRITE, off, raw, table << q->cb);
-	q2_release(raw, table << q->cb);
+	sparse_unmap(raw, table << q->cb);
 	/* Until then nothing points there: the next try does it all again. */
 	if (r == 0)
 		r = switch_table(q, off, entries, table);

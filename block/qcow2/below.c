@@ -29,17 +29,17 @@ static uint64_t words(const struct q2 *q)
 int q2_below_init(struct q2 *q)
 {
 	q->below_words = (uint64_t)q->table_room << q->l2_bits;
-	q->below = q2_reserve(words(q) * 8);
+	q->below = sparse_map(words(q) * 8);
 	if (q->below)
 		return 0;
 	q->below_words = (q->h.size + q->cs - 1) >> q->cb;
-	q->below = q2_reserve(words(q) * 8);
+	q->below = sparse_map(words(q) * 8);
 	return q->below ? 0 : -ENOMEM;
 }
 
 void q2_below_fini(struct q2 *q)
 {
-	q2_release(q->below, words(q) * 8);
+	sparse_unmap(q->below, words(q) * 8);
 	q->below = NULL;
 }
 

@@ -180,7 +180,7 @@ static int count_tables(struct checker *k, uint64_t off, uint64_t *l1, uint32_t 
 static int count_l1(struct checker *k, uint64_t off, uint32_t size, bool active)
 {
 	uint64_t bytes = align_up(size * 8ull, BLOCK_SECTOR), table, tables = 0;
-	uint64_t *l1 = q2_reserve(bytes);
+	uint64_t *l1 = sparse_map(bytes);
 	int r = l1 ? read_at(k, off, l1, bytes) : -ENOMEM;
 
 	if (r == 0)
@@ -192,7 +192,7 @@ static int count_l1(struct checker *k, uint64_t off, uint32_t size, bool active)
 		if (table)
 			r = descend(k, table, active, &tables);
 	}
-	q2_release(l1, bytes);
+	sparse_unmap(l1, bytes);
 	return r;
 }
 
@@ -248,14 +248,14 @@ static int count_bitmap_table(struct checker *k, uint64_t off, uint32_t size)
 
 	if (size > 8 * MIB / 8 || !refer(k, off, size * 8ull))
 		return -EUCLEAN;
-	t = q2_reserve(size * 8ull);
+	t = sparse_map(size * 8ull);
 	r = t ? read_at(k, off, t, size * 8ull) : -ENOMEM;
 	for (uint32_t i = 0; i < size && r == 0; i++) {
 		e = be64toh(t[i]) & ENTRY_OFFSET;
 		if (e)
 			refer(k, e, k->q->cs);
 	}
-	q2_release(t, size * 8ull);
+	sparse_unmap(t, size * 8ull);
 	return r;
 }
 
@@ -270,7 +270,7 @@ static int count_bitmaps(struct checker *k)
 		return 0;
 	if (!refer(k, k->q->bitmap_dir, bytes))
 		return -EUCLEAN;
-	dir = q2_reserve(bytes);
+	dir = sparse_map(bytes);
 	r = dir ? read_at(k, k->q->bitmap_dir, dir, bytes) : -ENOMEM;
 	while (r == 0 && bytes - at >= 24) {
 		r = count_bitmap_table(k, get_be64(dir + at), get_be32(dir + at + 8));
@@ -279,7 +279,7 @@ static int count_bitmaps(struct checker *k)
 		if (at > bytes)
 			break;
 	}
-	q2_release(dir, bytes);
+	sparse_unmap(dir, bytes);
 	return r;
 }
 
@@ -442,7 +442,7 @@ static int check_copied(struct checker *k)
 {
 	struct q2 *q = k->q;
 	uint64_t bytes = align_up(q->h.l1_size * 8ull, BLOCK_SECTOR), table, tables = 0;
-	uint8_t *l1 = q2_reserve(bytes);
+	uint8_t *l1 = sparse_map(bytes);
 	int r = l1 ? read_at(k, q->h.l1_offset, l1, bytes) : -ENOMEM;
 
 	if (r == 0)
@@ -453,7 +453,7 @@ static int check_copied(struct checker *k)
 		    ++tables <= k->clusters)
 			r = copied_l2(k, table);
 	}
-	q2_release(l1, bytes);
+	sparse_unmap(l1, bytes);
 	return r;
 }
 
@@ -492,7 +492,7 @@ static int write_counts(struct checker *k, uint64_t first, uint64_t blocks, uint
 {
 	struct q2 *q = k->q;
 	uint64_t end = first + blocks + table, c, v;
-	uint8_t *buf = q2_reserve(q->cs);
+	uint8_t *buf = sparse_map(q->cs);
 	int r = buf ? 0 : -ENOMEM;
 
 	for (uint64_t i = 0; i < blocks && r == 0; i++) {
@@ -514,7 +514,7 @@ static int write_counts(struct checker *k, uint64_t first, uint64_t blocks, uint
 		}
 		r = write_at(k, (first + blocks + i) << q->cb, buf, q->cs);
 	}
-	q2_release(buf, q->cs);
+	sparse_unmap(buf, q->cs);
 	return r;
 }
 
@@ -636,15 +636,15 @@ static int check(struct block_node *n, struct loop *l, enum image_fix fix, struc
 	int r;
 
 	k.clusters = (n->file.node->bytes + q->cs - 1) >> q->cb;
-	k.refs = q2_reserve(k.clusters * 4);
-	k.table = q2_reserve(q->cs);
+	k.refs = sparse_map(k.clusters * 4);
+	k.table = sparse_map(q->cs);
 	c->total = (q->h.size + q->cs - 1) >> q->cb;
 	r = k.refs && k.table ? q2_refs_init(q, true, e) : -ENOMEM;
 	if (r == 0)
 		r = run(&k, e);
 	q2_refs_fini(q);
-	q2_release(k.table, q->cs);
-	q2_release(k.refs, k.clusters * 4);
+	sparse_unmap(k.table, q->cs);
+	sparse_unmap(k.refs, k.clusters * 4);
 	return r ? err_sys(e, r, "the check could not be finished") : 0;
 }
 

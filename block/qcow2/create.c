@@ -211,11 +211,11 @@ int image_qcow2_create(struct block_node *file, struct loop *l,
 		return r;
 	plan(o, &y);
 	fill_header(o, &y, &h);
-	buf = q2_reserve(BIT64(o->cluster_bits));
+	buf = sparse_map(BIT64(o->cluster_bits));
 	if (!buf)
 		return err_sys(e, -ENOMEM, "no memory for a cluster");
 	r = write_image(file, l, &h, &y, o, buf, e);
-	q2_release(buf, BIT64(o->cluster_bits));
+	sparse_unmap(buf, BIT64(o->cluster_bits));
 	return r;
 }
 
@@ -267,7 +267,7 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 	if (name && (!*name || strlen(name) > BACKING_NAME_MAX))
 		return err_set(e, -EINVAL, "the backing file's name must have 1 to %u bytes",
 			       BACKING_NAME_MAX);
-	buf = q2_reserve(2 * q->cs);
+	buf = sparse_map(2 * q->cs);
 	if (!buf)
 		return err_sys(e, -ENOMEM, "no memory for a cluster");
 	old = buf + q->cs;
@@ -288,7 +288,7 @@ int image_set_backing(struct block_node *n, struct loop *l, const char *name,
 		q->h.backing_bytes = h.backing_bytes;
 	}
 	pthread_mutex_unlock(&q->meta);
-	q2_release(buf, 2 * q->cs);
+	sparse_unmap(buf, 2 * q->cs);
 	return r ? err_sys(e, r, "cannot change the backing file's name") : 0;
 }
 

@@ -59,7 +59,7 @@ static int read_header(struct q2 *q, struct loop *l, struct err *e)
 {
 	uint64_t file_bytes = q->n.file.node->bytes;
 	size_t len = (size_t)MIN(file_bytes, (uint64_t)BIT(CLUSTER_BITS_MAX));
-	uint8_t *buf = q2_reserve(BIT(CLUSTER_BITS_MAX));
+	uint8_t *buf = sparse_map(BIT(CLUSTER_BITS_MAX));
 	int r;
 
 	if (!buf)
@@ -82,7 +82,7 @@ static int read_header(struct q2 *q, struct loop *l, struct err *e)
 	}
 	if (r == 0)
 		r = q2_extensions_parse(q, buf, len, e);
-	q2_release(buf, BIT(CLUSTER_BITS_MAX));
+	sparse_unmap(buf, BIT(CLUSTER_BITS_MAX));
 	return r;
 }
 
@@ -94,7 +94,7 @@ static int read_l1(struct q2 *q, struct loop *l, struct err *e)
 
 	if (bytes == 0)
 		return 0;
-	raw = q2_reserve(bytes);
+	raw = sparse_map(bytes);
 	if (!raw)
 		return err_sys(e, -ENOMEM, "no memory for the L1 table");
 	r = q2_sync_io(q, l, BLOCK_READ, q->h.l1_offset, raw, bytes);
@@ -103,7 +103,7 @@ static int read_l1(struct q2 *q, struct loop *l, struct err *e)
 	for (uint32_t i = 0; r == 0 && i < q->h.l1_size; i++)
 		if (raw[i])
 			atomic_store_explicit(&q->l1[i], be64toh(raw[i]), memory_order_relaxed);
-	q2_release(raw, bytes);
+	sparse_unmap(raw, bytes);
 	return r;
 }
 

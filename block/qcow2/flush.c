@@ -55,9 +55,9 @@ int q2_corrupt(struct q2 *q, uint64_t off, const char *what)
 int q2_flush_init(struct q2 *q)
 {
 	q->stage_bytes = MAX(q->cs, (uint64_t)Q2_STAGE_BYTES);
-	q->stage = q2_reserve(2 * q->stage_bytes);
+	q->stage = sparse_map(2 * q->stage_bytes);
 	q->segments = xcalloc(Q2_SEGMENTS, sizeof(*q->segments));
-	q->l1_disk = q2_reserve(q->l1_cap * 8ull);
+	q->l1_disk = sparse_map(q->l1_cap * 8ull);
 	if (!q->stage || !q->l1_disk)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < q->h.l1_size; i++)
@@ -68,8 +68,8 @@ int q2_flush_init(struct q2 *q)
 
 void q2_flush_fini(struct q2 *q)
 {
-	q2_release(q->stage, 2 * q->stage_bytes);
-	q2_release(q->l1_disk, q->l1_cap * 8ull);
+	sparse_unmap(q->stage, 2 * q->stage_bytes);
+	sparse_unmap(q->l1_disk, q->l1_cap * 8ull);
 	free(q->segments);
 	q->stage = NULL;
 	q->l1_disk = NULL;

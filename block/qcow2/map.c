@@ -22,20 +22,6 @@
 
 #define PAGE	4096u
 
-void *q2_reserve(uint64_t bytes)
-{
-	void *p = mmap(NULL, MAX(bytes, (uint64_t)PAGE), PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
-void q2_release(void *p, uint64_t bytes)
-{
-	if (p)
-		munmap(p, MAX(bytes, (uint64_t)PAGE));
-}
-
 static uint64_t dirty_bytes(const struct q2 *q, uint32_t tables)
 {
 	return (tables * (q->cs / BLOCK_SECTOR) + 7) / 8;
@@ -63,11 +49,11 @@ static bool map_reserve(struct q2 *q, uint32_t tables)
 	q->table_room = tables;
 	q->map_bytes = q->table_room * q->cs;
 	q->l1_cap = MAX(q->h.l1_size, q->table_room);
-	q->map = q2_reserve(q->map_bytes);
-	q->l2 = q2_reserve(q->table_room * sizeof(*q->l2));
-	q->l2_dirty = q2_reserve(dirty_bytes(q, q->table_room));
-	q->l1 = q2_reserve(q->l1_cap * 8ull);
-	q->l1_dirty = q2_reserve(q->l1_cap / 64 / 8 + 1);
+	q->map = sparse_map(q->map_bytes);
+	q->l2 = sparse_map(q->table_room * sizeof(*q->l2));
+	q->l2_dirty = sparse_map(dirty_bytes(q, q->table_room));
+	q->l1 = sparse_map(q->l1_cap * 8ull);
+	q->l1_dirty = sparse_map(q->l1_cap / 64 / 8 + 1);
 	q->l2_dirty_head = TAB_END;
 	return q->map && q->l2 && q->l2_dirty && q->l1 && q->l1_dirty;
 }
@@ -81,20 +67,6 @@ int q2_map_init(struct q2 *q, struct err *e)
 	if (map_reserve(q, q->tables))
 		return 0;
 	return err_sys(e, -ENOMEM, "no address space for the map of the image");
-}
-
-/* Larger or smaller, at another place; what is in it stays. */
-static bool resize(void *pointer, uint64_t old, uint64_t new)
-{
-	void **p = pointer, *moved;
-
-	if (!*p)
-		return true;
-	moved = mremap(*p, MAX(old, (uint64_t)PAGE), MAX(new, (uint64_t)PAGE), MREMAP_MAYMOVE);
-	if (moved == MAP_FAILED)
-		return false;
-	*p = moved;
-	return true;
 }
 
 void q2_map_make_room(struct q2 *q)
@@ -113,11 +85,11 @@ void q2_map_make_room(struct q2 *q)
 
 	if (room <= old)
 		return;
-	while (n < ARRAY_LEN(part) && resize(part[n].p, part[n].old, part[n].new))
+	while (n < ARRAY_LEN(part) && sparse_resize(part[n].p, part[n].old, part[n].new))
 		n++;
 	if (n < ARRAY_LEN(part)) {	/* smaller is always possible */
 		while (n-- > 0)
-			resize(part[n].p, part[n].new, part[n].old);
+			sparse_resize(part[n].p, part[n].new, part[n].old);
 		return;
 	}
 	q->table_room = room;
@@ -128,11 +100,11 @@ void q2_map_make_room(struct q2 *q)
 
 void q2_map_fini(struct q2 *q)
 {
-	q2_release(q->map, q->map_bytes);
-	q2_release(q->l2, q->table_room * sizeof(*q->l2));
-	q2_release(q->l2_dirty, dirty_bytes(q, q->table_room));
-	q2_release(q->l1, q->l1_cap * 8ull);
-	q2_release(q->l1_dirty, q->l1_cap / 64 / 8 + 1);
+	sparse_unmap(q->map, q->map_bytes);
+	sparse_unmap(q->l2, q->table_room * sizeof(*q->l2));
+	sparse_unmap(q->l2_dirty, dirty_bytes(q, q->table_room));
+	sparse_unmap(q->l1, q->l1_cap * 8ull);
+	sparse_unmap(q->l1_dirty, q->l1_cap / 64 / 8 + 1);
 	q->map = q->l1 = NULL;
 	q->l2 = NULL;
 	q->l2_dirty = q->l1_dirty = NULL;
@@ -525,7 +497,7 @@ int q2_load_sync(struct q2 *q, uint32_t t, struct loop *l)
 	r = table_offset(q, t, &off);
 	if (r)
 		return r;
-	buf = q2_reserve(q->cs);
+	buf = sparse_map(q->cs);
 	if (!buf)
 		return -ENOMEM;
 	q->l2[t].state = TAB_LOADING;
@@ -533,6 +505,6 @@ int q2_load_sync(struct q2 *q, uint32_t t, struct loop *l)
 	if (r == 0)
 		fill(q, t, buf);
 	settle(q, t, r);
-	q2_release(buf, q->cs);
+	sparse_unmap(buf, q->cs);
 	return r;
 }

@@ -115,7 +115,7 @@ int image_write_compressed(struct block_node *n, struct loop *l, uint64_t pos,
 
 	if (!node_is_qcow2(n) || (pos & (q->cs - 1)))
 		return -EINVAL;
-	buf = q2_reserve(2 * q->cs);
+	buf = sparse_map(2 * q->cs);
 	if (!buf)
 		return -ENOMEM;
 	for (uint64_t i = 0; i < len && r == 0; i += q->cs) {
@@ -128,7 +128,7 @@ int image_write_compressed(struct block_node *n, struct loop *l, uint64_t pos,
 			r = block_io_wait(n, l, BLOCK_WRITE_ZEROES, BLOCK_UNMAP, pos + i, NULL, 0,
 					  MIN(part, n->bytes - pos - i));
 	}
-	q2_release(buf, 2 * q->cs);
+	sparse_unmap(buf, 2 * q->cs);
 	return r;
 }
 

@@ -39,7 +39,7 @@ static int init_bufs(struct q2 *q)
 	uint8_t *p;
 
 	q->buf_bytes = each * Q2_BUFS;
-	q->buf_mem = q2_reserve(q->buf_bytes);
+	q->buf_mem = sparse_map(q->buf_bytes);
 	if (!q->buf_mem)
 		return -ENOMEM;
 	for (int i = 0; i < Q2_BUFS; i++) {
@@ -60,7 +60,7 @@ static int init_bufs(struct q2 *q)
 
 int q2_pool_init(struct q2 *q, struct err *e)
 {
-	q->ops = q2_reserve(Q2_OPS * sizeof(*q->ops));
+	q->ops = sparse_map(Q2_OPS * sizeof(*q->ops));
 	if (!q->ops || init_bufs(q))
 		return err_sys(e, -ENOMEM, "no memory for requests");
 	for (int i = 0; i < Q2_OPS / 64; i++)
@@ -76,8 +76,8 @@ void q2_pool_fini(struct q2 *q)
 		q2_z_destroy(q->bufs[i].z);
 		free(q->bufs[i].rd);
 	}
-	q2_release(q->buf_mem, q->buf_bytes);
-	q2_release(q->ops, Q2_OPS * sizeof(*q->ops));
+	sparse_unmap(q->buf_mem, q->buf_bytes);
+	sparse_unmap(q->ops, Q2_OPS * sizeof(*q->ops));
 	q->ops = NULL;
 	q->buf_mem = NULL;
 }

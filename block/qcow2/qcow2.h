@@ -24,6 +24,7 @@
 
 #include "block/block.h"
 #include "block/graph.h"
+#include "vmm/base/sparse.h"
 #include "vmm/base/util.h"
 
 /* ---- s Header ---- */
@@ -395,10 +396,6 @@ static inline bool q2_is_dirty(struct q2 *q)
 {
 	return atomic_load(&q->gen) != atomic_load(&q->clean_gen);
 }
-
-/* Address space for @bytes, zero when touched; NULL without. */
-void *q2_reserve(uint64_t bytes);
-void q2_release(void *p, uint64_t bytes);
 
 /* header.c */
 /* Parse @buf, the first @len bytes of the file of @file_bytes bytes; checks

@@ -109,7 +109,7 @@ int q2_refs_init(struct q2 *q, bool lenient, struct err *e)
 
 	q->rb_count = q->cs * 8 >> q->h.refcount_order;
 	q->rt_entries = (uint32_t)(((uint64_t)q->h.reftable_clusters << q->cb) / 8);
-	q->rt = q2_reserve(REFTABLE_BYTES_MAX);
+	q->rt = sparse_map(REFTABLE_BYTES_MAX);
 	if (!q->rt)
 		return no_space(e);
 	r = read_table(q, lenient, e);
@@ -118,12 +118,12 @@ int q2_refs_init(struct q2 *q, bool lenient, struct err *e)
 	q->rt_max = max_blocks(q);
 	q->rb_bytes = q->rt_max * q->cs;
 	q->meta_map_bits = q->rt_max * q->rb_count;
-	q->rt_dirty = q2_reserve(REFTABLE_BYTES_MAX / BLOCK_SECTOR / 8);
-	q->rb = q2_reserve(q->rb_bytes);
-	q->rbt = q2_reserve(q->rt_max * sizeof(*q->rbt));
-	q->rb_dirty = q2_reserve(rb_dirty_bytes(q));
-	q->meta_map = q2_reserve(meta_bytes(q));
-	q->frees = q2_reserve(Q2_FREES_MAX * sizeof(*q->frees));
+	q->rt_dirty = sparse_map(REFTABLE_BYTES_MAX / BLOCK_SECTOR / 8);
+	q->rb = sparse_map(q->rb_bytes);
+	q->rbt = sparse_map(q->rt_max * sizeof(*q->rbt));
+	q->rb_dirty = sparse_map(rb_dirty_bytes(q));
+	q->meta_map = sparse_map(meta_bytes(q));
+	q->frees = sparse_map(Q2_FREES_MAX * sizeof(*q->frees));
 	q->rb_dirty_head = TAB_END;
 	q->nfrees = 0;
 	if (!q->rt_dirty || !q->rb || !q->rbt || !q->rb_dirty || !q->meta_map || !q->frees)
@@ -133,13 +133,13 @@ int q2_refs_init(struct q2 *q, bool lenient, struct err *e)
 
 void q2_refs_fini(struct q2 *q)
 {
-	q2_release(q->rt, REFTABLE_BYTES_MAX);
-	q2_release(q->rt_dirty, REFTABLE_BYTES_MAX / BLOCK_SECTOR / 8);
-	q2_release(q->rb, q->rb_bytes);
-	q2_release(q->rbt, q->rt_max * sizeof(*q->rbt));
-	q2_release(q->rb_dirty, rb_dirty_bytes(q));
-	q2_release(q->meta_map, meta_bytes(q));
-	q2_release(q->frees, Q2_FREES_MAX * sizeof(*q->frees));
+	sparse_unmap(q->rt, REFTABLE_BYTES_MAX);
+	sparse_unmap(q->rt_dirty, REFTABLE_BYTES_MAX / BLOCK_SECTOR / 8);
+	sparse_unmap(q->rb, q->rb_bytes);
+	sparse_unmap(q->rbt, q->rt_max * sizeof(*q->rbt));
+	sparse_unmap(q->rb_dirty, rb_dirty_bytes(q));
+	sparse_unmap(q->meta_map, meta_bytes(q));
+	sparse_unmap(q->frees, Q2_FREES_MAX * sizeof(*q->frees));
 	q->rt = NULL;
 	q->rt_dirty = q->rb = q->rb_dirty = q->meta_map = NULL;
 	q->rbt = NULL;

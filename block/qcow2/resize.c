@@ -80,7 +80,7 @@ static int switch_header(struct q2 *q, uint64_t l1_offset, uint32_t l1_size, uin
 static int write_l1_at(struct q2 *q, uint64_t host, uint32_t entries)
 {
 	uint64_t bytes = align_up(entries * 8ull, q->cs);
-	uint64_t *raw = q2_reserve(bytes);
+	uint64_t *raw = sparse_map(bytes);
 	int r;
 
 	if (!raw)
@@ -89,7 +89,7 @@ static int write_l1_at(struct q2 *q, uint64_t host, uint32_t entries)
 		if (q->l1_disk[i])
 			put_be64(&raw[i], q->l1_disk[i]);
 	r = q2_sync_io(q, q2_wloop(q), BLOCK_WRITE, host, raw, bytes);
-	q2_release(raw, bytes);
+	sparse_unmap(raw, bytes);
 	return r ? r : q2_sync_io(q, q2_wloop(q), BLOCK_FLUSH, 0, NULL, 0);
 }
 

@@ -11,9 +11,9 @@
  * blocks, growing tables, flushing in order) easy to get right.
  */
 #include <errno.h>
-#include <signal.h>
 
 #include "block/qcow2/qcow2.h"
+#include "vmm/base/thread.h"
 
 /* So much of the cache may be dirty before it is written without a flush. */
 #define DIRTY_SHARE	2
@@ -129,21 +129,15 @@ static void *worker(void *arg)
 
 int q2_worker_start(struct q2 *q, struct err *e)
 {
-	sigset_t all, old;
 	int r;
 
 	r = loop_create(&q->own_loop, "qcow2", LOOP_AIO_AUTO, e);
 	if (r)
 		return r;
 	q->work_quit = q->want_flush = false;
-	/* Signals are the main thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&q->thread, NULL, worker, q);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&q->thread, "qcow2", worker, q);
 	if (r)
 		return err_sys(e, r, "cannot start a thread");
-	pthread_setname_np(q->thread, "qcow2");
 	q->thread_runs = true;
 	return 0;
 }

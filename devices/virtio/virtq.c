@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "devices/virtio/virtq_int.h"
+#include "vmm/base/sparse.h"
 #include "vmm/base/util.h"
 
 #define SLOT_ALIGN	64	/* a cache line: slots finish in any order */
@@ -45,6 +46,7 @@ static void slots_create(struct virtq *q, const struct virtq_setup *s)
 	q->slot_bytes = align_up(q->iov_off + s->iov_max * sizeof(struct iovec),
 				 SLOT_ALIGN);
 	q->slots = xcalloc(q->size, q->slot_bytes);
+	sparse_keep(q->slots, q->size * q->slot_bytes);
 	q->busy = xcalloc((ids + 63) / 64, sizeof(*q->busy));
 	q->free = xcalloc(q->size, sizeof(*q->free));
 	/* Slot 0 on top. */

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -20,6 +19,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "vmm/base/thread.h"
 #include "vmm/base/util.h"
 #include "vmm/core/gmem_host.h"
 
@@ -219,8 +219,8 @@ static int populate(const struct gmem_map *m, uint64_t page)
 	for (i = 0; i < n && off < m->size; i++, off += step) {
 		part[i].start = m->host + off;
 		part[i].len = i == n - 1 ? m->size - off : MIN(step, m->size - off);
-		started[i] = n > 1 && pthread_create(&part[i].thread, NULL,
-						     populate_run, &part[i]) == 0;
+		started[i] = n > 1 && thread_start(&part[i].thread, "prealloc", populate_run,
+						   &part[i]) == 0;
 		if (!started[i])
 			populate_run(&part[i]);
 	}

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/base/thread.h"
 #include "vmm/base/util.h"
 #include "vmm/core/kvm.h"
 #include "vmm/core/vcpu.h"
@@ -285,11 +286,8 @@ static bool park(struct vcpu *v)
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
-	char name[16];
 
 	self = v;
-	snprintf(name, sizeof(name), "CPU %u/KVM", v->index);
-	pthread_setname_np(pthread_self(), name);	/* libvirt's and people's */
 	atomic_store(&v->tid, (pid_t)syscall(SYS_gettid));
 	while (park(v))
 		run_guest(v);
@@ -412,15 +410,13 @@ int vcpu_create(struct vm *vm, uint32_t index, uint32_t arch_id, struct err *e)
 
 int vcpu_spawn(struct vcpu *v, struct err *e)
 {
-	sigset_t all, old;
+	char name[16];
 	int r;
 
-	sigfillset(&all);	/* inherited: our threads take no signals */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&v->thread, NULL, vcpu_thread, v);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	snprintf(name, sizeof(name), "CPU %u/KVM", v->index);	/* libvirt's and people's */
+	r = thread_start(&v->thread, name, vcpu_thread, v);
 	if (r)
-		return err_sys(e, -r, "CPU %u: cannot start its thread", v->index);
+		return err_sys(e, r, "CPU %u: cannot start its thread", v->index);
 	v->has_thread = true;
 	wait_parked(v);		/* its tid is known from here on */
 	return 0;

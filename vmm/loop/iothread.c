@@ -5,11 +5,11 @@
  */
 #include <errno.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "vmm/base/thread.h"
 #include "vmm/base/util.h"
 #include "vmm/loop/iothread.h"
 #include "vmm/loop/loop_priv.h"
@@ -59,19 +59,14 @@ static void *iothread_main(void *arg)
 
 static int iothread_spawn(struct iothread *t, struct err *e)
 {
-	sigset_t all, old;
 	char name[16];
 	int r;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&t->thread, NULL, iothread_main, t);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r)
-		return err_sys(e, -r, "iothread '%s': cannot start a thread", t->id);
-	t->has_thread = true;
 	snprintf(name, sizeof(name), "IO %.12s", t->id);
-	pthread_setname_np(t->thread, name);
+	r = thread_start(&t->thread, name, iothread_main, t);
+	if (r)
+		return err_sys(e, r, "iothread '%s': cannot start a thread", t->id);
+	t->has_thread = true;
 	while (sem_wait(&t->up) < 0)
 		;
 	return 0;

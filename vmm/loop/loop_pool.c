@@ -9,7 +9,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/base/thread.h"
 #include "vmm/base/util.h"
 #include "vmm/loop/loop_priv.h"
 
@@ -107,18 +107,13 @@ static void *pool_thread(void *arg)
 
 static int pool_spawn(struct loop_pool *p)
 {
-	sigset_t all, old;
 	char name[16];
 	int r;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = pthread_create(&p->thread[p->count], NULL, pool_thread, p);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r)
-		return -r;
 	snprintf(name, sizeof(name), "aio %.11s", loop_name(p->l));
-	pthread_setname_np(p->thread[p->count], name);
+	r = thread_start(&p->thread[p->count], name, pool_thread, p);
+	if (r)
+		return r;
 	p->count++;
 	return 0;
 }
