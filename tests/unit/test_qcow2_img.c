@@ -196,6 +196,28 @@ Test(qcow2_img, test_map_equals_that_of_qemu_img)
 	      "./roost img map --output=json a.qcow2 | %s | diff want -", norm, norm);
 }
 
+/* Of a part: where it begins and ends need not be where clusters do. */
+Test(qcow2_img, test_map_of_a_part_equals_that_of_qemu_img)
+{
+	static const char *const part[] = {
+		"--start-offset=100k", "--start-offset=1M --max-length=5M", "--max-length=100",
+		"--start-offset=65537 --max-length=1M", "--start-offset=7M --max-length=1G",
+	};
+
+	qt_sh(&t, "qemu-img create -q -f qcow2 a.qcow2 8M && "
+	      "qemu-io -f qcow2 -c 'write 64k 1M' -c 'write -z 3M 64k' -c 'write 5M 2M' a.qcow2");
+	for (size_t i = 0; i < ARRAY_LEN(part); i++)
+		qt_sh(&t, "qemu-img map --output=json %s a.qcow2 >want && ./roost img map "
+		      "--output=json %s a.qcow2 >got && python3 -c 'import json; "
+		      "a, b = json.load(open(\"want\")), json.load(open(\"got\")); "
+		      "[e.pop(\"compressed\", 0) for e in a + b]; assert a == b, (a, b)'",
+		      part[i], part[i]);
+	qt_sh(&t, "./roost img map --output=json --start-offset=9M a.qcow2 | tr -d ' \\n' | "
+	      "grep -qx '\\[\\]'");
+	qt_sh(&t, "! ./roost img map --start-offset=far a.qcow2 2>err && grep -q \"'far' is no "
+	      "number\" err");
+}
+
 /* ---- damage ---- */
 
 /* 64 KiB clusters: 1 is the refcount table, 2 its block, 3 the L1 table. */
@@ -314,6 +336,34 @@ Test(qcow2_img, test_resize_grows_with_zeroes_and_shrinks)
 	qt_sh(&t, "./roost img resize a.qcow2 9M && truncate -s 9M want.raw && "
 	      "qemu-img convert -O raw a.qcow2 got.raw && cmp got.raw want.raw");
 	qt_check(&t, "a.qcow2");
+}
+
+/* What is added takes its space at once; what was there is as it was. */
+Test(qcow2_img, test_resize_preallocates_what_it_adds)
+{
+	static const struct { const char *mode; int added_mib; } cases[] = {
+		{ "off", 0 }, { "metadata", 0 }, { "falloc", 8 }, { "full", 8 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		qt_sh(&t, "./roost img convert -O qcow2 s.raw a.qcow2 && before=$(stat -c %%b "
+		      "a.qcow2) && ./roost img resize --preallocation=%s a.qcow2 +8M && "
+		      "after=$(stat -c %%b a.qcow2) && test $(((after - before) / 2048)) = %d",
+		      cases[i].mode, cases[i].added_mib);
+		qt_check(&t, "a.qcow2");
+		qt_sh(&t, "cp s.raw want.raw && truncate -s +8M want.raw && "
+		      "qemu-img compare -f qcow2 -F raw a.qcow2 want.raw");
+		/* Clusters of what was added: all or none. */
+		qt_sh(&t, "at=$(stat -c %%s s.raw) && qemu-img map --output=json "
+		      "--start-offset=$at a.qcow2 | grep -c '\"offset\"' | grep -qx %d",
+		      i ? 1 : 0);
+		qt_sh(&t, "cp s.raw b.raw && %s ./roost img resize -f raw --preallocation=%s b.raw "
+		      "+8M", i == 1 ? "!" : "", cases[i].mode);
+	}
+	qt_sh(&t, "! ./roost img resize --shrink --preallocation=full a.qcow2 1M 2>err && "
+	      "grep -q 'is for images that grow' err");
+	qt_sh(&t, "! ./roost img resize --preallocation=some a.qcow2 +1M 2>err && "
+	      "grep -q 'must be off, metadata, falloc or full' err");
 }
 
 /* Also below an overlay, and where the file ends in a hole. */

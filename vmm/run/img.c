@@ -29,11 +29,12 @@ static const struct {
 	  img_create },
 	{ "info", "f:U", "output json backing-chain force-share",
 	  "[-f FMT] [--output=json] [--backing-chain] [-U] FILE", 1, 1, img_info },
-	{ "check", "f:r:qUp", "output json force-share",
-	  "[-f FMT] [-r leaks|all] [--output=json] [-p] [-q] [-U] FILE", 1, 1,
+	{ "check", "f:r:qUpT:", "output json force-share",
+	  "[-f FMT] [-T CACHE] [-r leaks|all] [--output=json] [-p] [-q] [-U] FILE", 1, 1,
 	  img_check },
-	{ "map", "f:U", "output json force-share",
-	  "[-f FMT] [--output=json] [-U] FILE", 1, 1, img_map },
+	{ "map", "f:U", "output json force-share start-offset max-length",
+	  "[-f FMT] [--start-offset=BYTES] [--max-length=BYTES] [--output=json] [-U] FILE", 1, 1,
+	  img_map },
 	{ "convert", "f:O:o:B:F:cpqUt:T:nl:m:WS:", "target-is-zero salvage force-share",
 	  "[-f FMT] [-O FMT] [-c] [-n [--target-is-zero]] [-p] [-q] [-U] "
 	  "[-m REQUESTS] [-W] [-S BYTES] [-t CACHE] [-T CACHE] [--salvage] [-o k=v,...] "
@@ -41,15 +42,17 @@ static const struct {
 	{ "compare", "f:F:T:psqU", "force-share",
 	  "[-f FMT] [-F FMT] [-T CACHE] [-s] [-p] [-q] [-U] FILE1 FILE2", 2, 2,
 	  img_compare },
-	{ "resize", "f:q", "shrink",
-	  "[-f FMT] [--shrink] [-q] FILE [+|-]SIZE", 2, 2, img_resize },
+	{ "resize", "f:q", "shrink preallocation",
+	  "[-f FMT] [--shrink] [--preallocation=off|metadata|falloc|full] [-q] FILE [+|-]SIZE",
+	  2, 2, img_resize },
 	{ "commit", "f:pqdt:", "",
 	  "[-f FMT] [-t CACHE] [-d] [-p] [-q] FILE", 1, 1, img_commit },
-	{ "rebase", "f:b:F:upq", "",
-	  "[-f FMT] [-u] [-p] [-q] -b BACKING [-F FMT] FILE", 1, 1, img_rebase },
-	{ "bench", "f:c:d:s:S:o:wt:i:qU", "pattern flush-interval force-share",
+	{ "rebase", "f:b:F:upqt:T:", "",
+	  "[-f FMT] [-u] [-t CACHE] [-T CACHE] [-p] [-q] -b BACKING [-F FMT] FILE", 1, 1,
+	  img_rebase },
+	{ "bench", "f:c:d:s:S:o:wt:i:nqU", "pattern flush-interval force-share",
 	  "[-f FMT] [-c COUNT] [-d DEPTH] [-s BYTES] [-S STEP] "
-	  "[-o OFFSET] [-w [--pattern=BYTE]] [-t CACHE] [-q] [-U] FILE", 1, 1, img_bench },
+	  "[-o OFFSET] [-w [--pattern=BYTE]] [-t CACHE] [-n] [-q] [-U] FILE", 1, 1, img_bench },
 };
 
 static const struct option longs[] = {
@@ -58,7 +61,9 @@ static const struct option longs[] = {
 	{ "pattern", required_argument, NULL, 4 }, { "flush-interval", required_argument, NULL, 5 },
 	{ "backing-chain", no_argument, NULL, 6 },
 	{ "target-is-zero", no_argument, NULL, 7 }, { "salvage", no_argument, NULL, 8 },
-	{ "help", no_argument, NULL, 9 },
+	{ "help", no_argument, NULL, 9 }, { "start-offset", required_argument, NULL, 10 },
+	{ "max-length", required_argument, NULL, 11 },
+	{ "preallocation", required_argument, NULL, 12 },
 	{ 0 }
 };
 
@@ -97,10 +102,11 @@ int img_size(const char *text, uint64_t *bytes, struct err *e)
 {
 	static const struct prop p = { .name = "size", .type = PROP_T_SIZE, .max = INT64_MAX };
 	json_t *v = json_string(text);
-	int r = v ? prop_set(&p, bytes, v, "img", e) : -EINVAL;
+	int r = v ? prop_set(&p, bytes, v, "img", NULL) : -EINVAL;
 
 	json_decref(v);
-	return r;
+	return r ? err_set(e, r, "'%.64s' is no number of bytes; say 65536, 64k or 10G, for example",
+			   text) : 0;
 }
 
 const char *img_format(const char *path, const char *fmt)
@@ -289,6 +295,13 @@ static int take_valued(struct img *m, int c, const char *arg, bool bench, struct
 			       take_sparse(m, arg, e);
 	case 1:
 		return take_output(m, arg, e);
+	case 10:
+		return img_size(arg, &m->offset, e);
+	case 11:
+		return img_size(arg, &m->length, e);
+	case 12:
+		m->prealloc = arg;
+		return 0;
 	case 4:
 		m->pattern = (int)strtol(arg, NULL, 0) & 0xff;
 		return 0;
@@ -347,7 +360,7 @@ static int start(struct img *m, struct err *e)
 static int run(size_t i, int argc, char **argv, struct err *e)
 {
 	struct img m = { .count = 75000, .depth = 64, .bytes = 4096, .jobs = 8,
-			 .sparse = 4096 };
+			 .sparse = 4096, .length = UINT64_MAX };
 	int status = 1, r;
 
 	r = parse(&m, commands[i].opts, commands[i].longs, argc, argv, e);
@@ -365,6 +378,35 @@ static int run(size_t i, int argc, char **argv, struct err *e)
 	block_graph_destroy(m.g);
 	loop_destroy(m.loop);
 	return status;
+}
+
+/* The @i-th flag of a command with short options @opts and the long ones in @words. */
+static bool flag_at(const char *opts, const char *words, size_t i, char *buf)
+{
+	for (; *opts; opts++)
+		if (*opts != ':' && i-- == 0) {
+			snprintf(buf, IMG_WORD_MAX, "-%c", *opts);
+			return true;
+		}
+	for (const struct option *o = longs; o->name; o++)
+		if ((o->val == 9 || has_word(words, o->name)) && i-- == 0) {
+			snprintf(buf, IMG_WORD_MAX, "--%s%s", o->name,
+				 o->has_arg == required_argument ? "=" : "");
+			return true;
+		}
+	return false;
+}
+
+bool img_word_at(const char *command, size_t i, char *buf)
+{
+	if (!command && i < ARRAY_LEN(commands)) {
+		snprintf(buf, IMG_WORD_MAX, "%s", commands[i].name);
+		return true;
+	}
+	for (size_t k = 0; command && k < ARRAY_LEN(commands); k++)
+		if (strcmp(commands[k].name, command) == 0)
+			return flag_at(commands[k].opts, commands[k].longs, i, buf);
+	return false;
 }
 
 int verb_img(struct verb_call *c, struct err *e)

@@ -30,7 +30,9 @@ struct img {
 	bool json, quiet, force_share, progress, compressed, unsafe, shrink, writes, backing_given;
 	bool keep, strict, chain, any_order, target_is_zero, salvage, help;
 	enum image_fix fix;
-	uint64_t count, depth, step, bytes, offset;
+	const char *prealloc;		/* of what resize adds; NULL: off */
+	uint64_t count, depth, step, bytes;
+	uint64_t offset, length;	/* of bench: where it begins; of map: what is told */
 	uint64_t jobs;			/* pieces in flight of a copy */
 	uint64_t sparse;		/* bytes of zeroes that are none; 0: all is written */
 	int pattern, flush_interval;
@@ -72,6 +74,11 @@ void img_progress(const struct img *m, uint64_t done, uint64_t all);
 bool img_is_zero(const uint8_t *p, size_t len);
 /* "1.5 GiB" in @buf of 32 bytes. */
 const char *img_human(uint64_t bytes, char *buf);
+
+/* For the shells: the @i-th sub-command (@command NULL), or the @i-th option of
+ * @command, in @buf of IMG_WORD_MAX bytes. False: there are no more. */
+#define IMG_WORD_MAX	32
+bool img_word_at(const char *command, size_t i, char *buf);
 
 #define IMG_CHUNK	(2u << 20)	/* bytes moved at a time */
 

@@ -185,15 +185,17 @@ static int preallocate_chunk(struct img *m, struct img_file *f, int how, uint64_
 	       img_io(m, f, BLOCK_WRITE, 0, at, zero, n);
 }
 
-/* preallocation=: all clusters, for metadata, or zeroes written to all of it. */
-static int preallocate(struct img *m, const char *path, const char *fmt, int how, struct err *e)
+/* preallocation=, of what is behind @from: all clusters, for metadata, or zeroes
+ * written to all of it. */
+static int preallocate(struct img *m, const char *path, const char *fmt, uint64_t from, int how,
+		       struct err *e)
 {
 	uint8_t *zero = calloc(1, IMG_CHUNK);
 	struct img_file f;
 	int r = img_open(m, &f, path, fmt, IMG_WRITE, e);
 
 	if (r == 0) {
-		for (uint64_t at = 0; at < f.n->bytes && r == 0; at += IMG_CHUNK)
+		for (uint64_t at = from; at < f.n->bytes && r == 0; at += IMG_CHUNK)
 			r = preallocate_chunk(m, &f, how, at, zero);
 		if (r == 0)
 			r = img_io(m, &f, BLOCK_FLUSH, 0, 0, NULL, 0);
@@ -238,7 +240,7 @@ int img_create(struct img *m, struct err *e)
 	if (r == 0)
 		r = img_make(m, path, fmt, &o, e);
 	if (r == 0 && c.prealloc)
-		r = preallocate(m, path, fmt, c.prealloc, e);
+		r = preallocate(m, path, fmt, 0, c.prealloc, e);
 	prop_free(tables, &c);
 	return r ? 1 : 0;
 }
@@ -273,12 +275,32 @@ static int clear_tail(struct img *m, struct img_file *f, uint64_t from)
 	return r;
 }
 
+/* What --preallocation= asks for, an index of prealloc_words. */
+static int resize_prealloc(const struct img *m, const struct img_file *f, uint64_t bytes,
+			   int *how, struct err *e)
+{
+	const char *word = m->prealloc ? m->prealloc : "off";
+
+	for (*how = 0; prealloc_words[*how] && strcmp(prealloc_words[*how], word); ++*how)
+		;
+	if (!prealloc_words[*how])
+		return err_set(e, -EINVAL, "--preallocation=%.32s: must be off, metadata, falloc or "
+			       "full", word);
+	if (*how && bytes < f->n->bytes)
+		return err_set(e, -EINVAL, "--preallocation=%s is for images that grow, and %s has "
+			       "%" PRIu64 " bytes", word, m->argv[0], f->n->bytes);
+	if (*how == PREALLOC_METADATA && (strcmp(f->n->drv->name, "qcow2") || f->n->backing.node))
+		return err_set(e, -EINVAL, "--preallocation=metadata is for qcow2 images without a "
+			       "backing file; use off, falloc or full");
+	return 0;
+}
+
 int img_resize(struct img *m, struct err *e)
 {
 	const char *path = m->argv[0], *fmt = img_format(path, m->fmt);
 	uint64_t old, bytes = 0, backing = 0;
 	struct img_file f;
-	int r = img_open(m, &f, path, fmt, IMG_WRITE, e);
+	int how = 0, r = img_open(m, &f, path, fmt, IMG_WRITE, e);
 
 	if (r)
 		return 1;
@@ -286,6 +308,8 @@ int img_resize(struct img *m, struct err *e)
 	if (f.n->backing.node)
 		backing = f.n->backing.node->bytes;
 	r = parse_resize(m->argv[1], old, &bytes, e);
+	if (r == 0)
+		r = resize_prealloc(m, &f, bytes, &how, e);
 	if (r == 0 && bytes < old && !m->shrink)
 		r = err_set(e, -EINVAL, "Use the --shrink option to perform a shrink operation; "
 			    "it deletes all data beyond the shrunken image's end");
@@ -302,6 +326,8 @@ int img_resize(struct img *m, struct err *e)
 				   MIN(bytes, backing) - old);
 		img_close(&f);
 	}
+	if (r == 0 && how)
+		r = preallocate(m, path, fmt, old, how, e);
 	if (r == 0 && !m->quiet)
 		printf("Image resized.\n");
 	return r ? 1 : 0;
@@ -344,7 +370,7 @@ static int rebase_safely(struct img *m, struct img_file *f, const char *path, st
 	if (*m->backing) {
 		full = *m->backing == '/' || !slash ? xstrdup(m->backing) :
 		       xasprintf("%.*s/%s", (int)(slash - path), path, m->backing);
-		r = img_open(m, &to, full, m->backing_fmt, 0, e);
+		r = img_open(m, &to, full, m->backing_fmt, IMG_SOURCE, e);
 	}
 	for (uint64_t at = 0; at < f->n->bytes && r == 0; at += n) {
 		n = MIN(f->n->bytes - at, (uint64_t)IMG_CHUNK);

@@ -269,7 +269,8 @@ int img_check(struct img *m, struct err *e)
 
 	if (strcmp(img_format(path, m->fmt), "qcow2"))
 		return err_set(e, 63, "This image format does not support checks");
-	r = img_open(m, &f, path, m->fmt, IMG_NO_BACKING | (m->fix ? IMG_REPAIR : 0), e);
+	r = img_open(m, &f, path, m->fmt, IMG_NO_BACKING | IMG_SOURCE |
+		     (m->fix ? IMG_REPAIR : 0), e);
 	if (r)
 		return 1;
 	r = image_check(f.n, m->l, m->fix, &c, e);
@@ -319,7 +320,8 @@ static void map_line(uint64_t at, const struct image_extent *x)
 static int map_all(struct img *m, const struct img_file *f, json_t *list, struct err *e)
 {
 	struct image_extent x = { 0 }, next;
-	uint64_t at = 0, from = 0, end = f->n->bytes;
+	uint64_t at = MIN(m->offset, f->n->bytes), from = at;
+	uint64_t end = at + MIN(f->n->bytes - at, m->length);
 	int r = 0;
 
 	while (at < end && r == 0) {

@@ -15,6 +15,7 @@
 #include "vmm/run/dev_list.h"
 #include "vmm/run/help.h"
 #include "vmm/run/ignored.h"
+#include "vmm/run/img.h"
 #include "vmm/run/machine.h"
 #include "vmm/run/obj_list.h"
 #include "vmm/run/options.h"
@@ -219,6 +220,20 @@ static void complete_verb(const struct verb *v, int n, char **words)
 	offer(word, "", "ignored", "");
 }
 
+/* img has sub-commands, and options of qemu-img's kind: a table of its own. */
+static void complete_img(int n, char **words)
+{
+	const char *word = words[n - 1], *command = n > 1 ? words[0] : NULL;
+	char buf[IMG_WORD_MAX];
+
+	if (command && word[0] != '-') {
+		puts("@file");
+		return;
+	}
+	for (size_t i = 0; img_word_at(command, i, buf); i++)
+		offer(word, "", buf, "");
+}
+
 int verb_complete(int n, char **words)
 {
 	const struct verb *v = n > 1 ? verb_find(words[0]) : NULL;
@@ -228,6 +243,8 @@ int verb_complete(int n, char **words)
 	if (n == 1 && words[0][0] != '-') {
 		offer_verbs(words[0]);
 		puts("@file");
+	} else if (v && strcmp(v->name, "img") == 0) {
+		complete_img(n - 1, words + 1);
 	} else if (v && v->run) {
 		complete_verb(v, n - 1, words + 1);
 	} else {
