@@ -170,8 +170,12 @@ static int allocate_row(struct q2 *q, struct loop *l, uint64_t g, uint32_t *n)
 		return r;
 	pthread_mutex_lock(&q->meta);
 	r = q2_alloc(q, *n, &host, n, &fresh, true);
-	for (uint32_t i = 0; i < *n && r == 0; i++)
+	for (uint32_t i = 0; i < *n && r == 0; i++) {
+		/* A disk that was longer once may have kept zeroes here. */
+		if (q2_entry(q, g + i, NULL))
+			q2_drop(q, q2_entry(q, g + i, NULL));
 		q2_entry_set(q, g + i, (host + ((uint64_t)i << q->cb)) | OFLAG_COPIED, bitmap);
+	}
 	pthread_mutex_unlock(&q->meta);
 	/* What was used before, or lies on a device, is not zero. */
 	if (r == 0 && !fresh)

@@ -30,14 +30,14 @@ static const struct {
 	{ "info", "f:U", "output json backing-chain force-share",
 	  "[-f FMT] [--output=json] [--backing-chain] [-U] FILE", 1, 1, img_info },
 	{ "check", "f:r:qUpT:", "output json force-share",
-	  "[-f FMT] [-T CACHE] [-r leaks|all] [--output=json] [-p] [-q] [-U] FILE", 1, 1,
+	  "[-f FMT] [-r leaks|all] [-T CACHE] [--output=json] [-p] [-q] [-U] FILE", 1, 1,
 	  img_check },
-	{ "map", "f:U", "output json force-share start-offset max-length",
+	{ "map", "f:Us:l:", "output json force-share start-offset max-length",
 	  "[-f FMT] [--start-offset=BYTES] [--max-length=BYTES] [--output=json] [-U] FILE", 1, 1,
 	  img_map },
-	{ "convert", "f:O:o:B:F:cpqUt:T:nl:m:WS:", "target-is-zero salvage force-share",
+	{ "convert", "f:O:o:B:F:cpqUt:T:nl:m:WS:r:", "target-is-zero salvage force-share",
 	  "[-f FMT] [-O FMT] [-c] [-n [--target-is-zero]] [-p] [-q] [-U] "
-	  "[-m REQUESTS] [-W] [-S BYTES] [-t CACHE] [-T CACHE] [--salvage] [-o k=v,...] "
+	  "[-m REQUESTS] [-W] [-r RATE] [-S BYTES] [-t CACHE] [-T CACHE] [--salvage] [-o k=v,...] "
 	  "[-l SNAPSHOT] [-B BACKING -F FMT] FILE OUT", 2, 2, img_convert },
 	{ "compare", "f:F:T:psqU", "force-share",
 	  "[-f FMT] [-F FMT] [-T CACHE] [-s] [-p] [-q] [-U] FILE1 FILE2", 2, 2,
@@ -45,14 +45,25 @@ static const struct {
 	{ "resize", "f:q", "shrink preallocation",
 	  "[-f FMT] [--shrink] [--preallocation=off|metadata|falloc|full] [-q] FILE [+|-]SIZE",
 	  2, 2, img_resize },
-	{ "commit", "f:pqdt:", "",
-	  "[-f FMT] [-t CACHE] [-d] [-p] [-q] FILE", 1, 1, img_commit },
+	{ "commit", "f:pqdt:r:", "",
+	  "[-f FMT] [-t CACHE] [-r RATE] [-d] [-p] [-q] FILE", 1, 1, img_commit },
 	{ "rebase", "f:b:F:upqt:T:", "",
-	  "[-f FMT] [-u] [-t CACHE] [-T CACHE] [-p] [-q] -b BACKING [-F FMT] FILE", 1, 1,
+	  "[-f FMT] [-t CACHE] [-T CACHE] [-u] [-p] [-q] -b BACKING [-F FMT] FILE", 1, 1,
 	  img_rebase },
 	{ "bench", "f:c:d:s:S:o:wt:i:nqU", "pattern flush-interval force-share",
 	  "[-f FMT] [-c COUNT] [-d DEPTH] [-s BYTES] [-S STEP] "
 	  "[-o OFFSET] [-w [--pattern=BYTE]] [-t CACHE] [-n] [-q] [-U] FILE", 1, 1, img_bench },
+};
+
+/* Letters that mean something else than in other commands, as long options and the
+ * like have it: */
+static const struct {
+	const char *name;
+	char letter;
+	int means;
+} letters[] = {
+	{ "map", 's', 10 }, { "map", 'l', 11 }, { "convert", 'r', 12 }, { "commit", 'r', 12 },
+	{ "bench", 'o', 13 }, { "bench", 'S', 14 },
 };
 
 static const struct option longs[] = {
@@ -63,7 +74,7 @@ static const struct option longs[] = {
 	{ "target-is-zero", no_argument, NULL, 7 }, { "salvage", no_argument, NULL, 8 },
 	{ "help", no_argument, NULL, 9 }, { "start-offset", required_argument, NULL, 10 },
 	{ "max-length", required_argument, NULL, 11 },
-	{ "preallocation", required_argument, NULL, 12 },
+	{ "preallocation", required_argument, NULL, 15 },
 	{ 0 }
 };
 
@@ -228,6 +239,30 @@ static int take_sparse(struct img *m, const char *text, struct err *e)
 	return r;
 }
 
+static int take_cache(const char *word, const char **cache, struct err *e)
+{
+	static const char *const words[] = {
+		"none", "off", "writeback", "writethrough", "directsync", "unsafe"
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		if (strcmp(word, words[i]) == 0) {
+			*cache = i == 1 ? words[0] : words[i];
+			return 0;
+		}
+	return err_set(e, -EINVAL, "'%.32s' is no cache mode; there are none, writeback, "
+		       "writethrough, directsync and unsafe", word);
+}
+
+static int take_offset(const char *text, const char *option, uint64_t *v, struct err *e)
+{
+	int r = img_size(text, v, e);
+
+	if (r)
+		err_prefix(e, "%s", option);
+	return r;
+}
+
 static void take_flag(struct img *m, int c)
 {
 	m->quiet |= c == 'q';
@@ -247,7 +282,7 @@ static void take_flag(struct img *m, int c)
 	m->help |= c == 9;
 }
 
-static int take_valued(struct img *m, int c, const char *arg, bool bench, struct err *e)
+static int take_valued(struct img *m, int c, const char *arg, struct err *e)
 {
 	switch (c) {
 	case 'f':
@@ -265,11 +300,9 @@ static int take_valued(struct img *m, int c, const char *arg, bool bench, struct
 		m->backing_fmt = arg;
 		return 0;
 	case 't':
-		m->cache = arg;
-		return 0;
+		return take_cache(arg, &m->cache, e);
 	case 'T':
-		m->source_cache = arg;
-		return 0;
+		return take_cache(arg, &m->source_cache, e);
 	case 'm':
 		return take_jobs(m, arg, e);
 	case 'l':
@@ -278,8 +311,6 @@ static int take_valued(struct img *m, int c, const char *arg, bool bench, struct
 	case 'r':
 		return take_fix(m, arg, e);
 	case 'o':
-		if (bench)
-			return take_number(arg, INT64_MAX, &m->offset, 'o', e);
 		if (m->noptions == (int)ARRAY_LEN(m->options))
 			return err_set(e, -EINVAL, "too many -o");
 		m->options[m->noptions++] = arg;
@@ -291,19 +322,24 @@ static int take_valued(struct img *m, int c, const char *arg, bool bench, struct
 	case 's':
 		return take_number(arg, 64 * MIB, &m->bytes, 's', e);
 	case 'S':
-		return bench ? take_number(arg, INT64_MAX, &m->step, 'S', e) :
-			       take_sparse(m, arg, e);
+		return take_sparse(m, arg, e);
 	case 1:
 		return take_output(m, arg, e);
-	case 10:
-		return img_size(arg, &m->offset, e);
-	case 11:
-		return img_size(arg, &m->length, e);
-	case 12:
-		m->prealloc = arg;
-		return 0;
 	case 4:
 		m->pattern = (int)strtol(arg, NULL, 0) & 0xff;
+		return 0;
+	case 10:
+		return take_offset(arg, "--start-offset", &m->offset, e);
+	case 11:
+		return take_offset(arg, "--max-length", &m->length, e);
+	case 12:
+		return take_number(arg, INT64_MAX, &m->rate, 'r', e);
+	case 13:
+		return take_number(arg, INT64_MAX, &m->offset, 'o', e);
+	case 14:
+		return take_number(arg, INT64_MAX, &m->step, 'S', e);
+	case 15:
+		m->prealloc = arg;
 		return 0;
 	default:
 		return 0;	/* -i, --flush-interval: nothing to choose here */
@@ -320,10 +356,17 @@ static bool has_word(const char *words, const char *word)
 	return false;
 }
 
+static int meaning(const char *name, int c)
+{
+	for (size_t i = 0; i < ARRAY_LEN(letters); i++)
+		if (letters[i].letter == c && strcmp(letters[i].name, name) == 0)
+			return letters[i].means;
+	return c;
+}
+
 static int parse(struct img *m, const char *opts, const char *words, int argc, char **argv,
 		 struct err *e)
 {
-	bool bench = strchr(opts, 'w') != NULL;
 	int c, at, r = 0;
 
 	opterr = 0;
@@ -337,7 +380,7 @@ static int parse(struct img *m, const char *opts, const char *words, int argc, c
 			return err_set(e, -EINVAL, "img %s: unknown or incomplete option '%s'",
 				       argv[0], argv[optind - 1]);
 		if (optarg)
-			r = take_valued(m, c, optarg, bench, e);
+			r = take_valued(m, meaning(argv[0], c), optarg, e);
 		else
 			take_flag(m, c);
 	}

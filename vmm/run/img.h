@@ -30,9 +30,10 @@ struct img {
 	bool json, quiet, force_share, progress, compressed, unsafe, shrink, writes, backing_given;
 	bool keep, strict, chain, any_order, target_is_zero, salvage, help;
 	enum image_fix fix;
-	const char *prealloc;		/* of what resize adds; NULL: off */
-	uint64_t count, depth, step, bytes;
-	uint64_t offset, length;	/* of bench: where it begins; of map: what is told */
+	uint64_t count, depth, step, bytes, offset;
+	uint64_t length;		/* of a map, from offset on; UINT64_MAX: to the end */
+	uint64_t rate;			/* of a copy, bytes per second; 0: no limit */
+	const char *prealloc;		/* of what resize adds */
 	uint64_t jobs;			/* pieces in flight of a copy */
 	uint64_t sparse;		/* bytes of zeroes that are none; 0: all is written */
 	int pattern, flush_interval;

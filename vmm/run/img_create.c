@@ -185,9 +185,8 @@ static int preallocate_chunk(struct img *m, struct img_file *f, int how, uint64_
 	       img_io(m, f, BLOCK_WRITE, 0, at, zero, n);
 }
 
-/* preallocation=, of what is behind @from: all clusters, for metadata, or zeroes
- * written to all of it. */
-static int preallocate(struct img *m, const char *path, const char *fmt, uint64_t from, int how,
+/* preallocation=: all clusters from @from on, for metadata, or zeroes written to them. */
+static int preallocate(struct img *m, const char *path, const char *fmt, int how, uint64_t from,
 		       struct err *e)
 {
 	uint8_t *zero = calloc(1, IMG_CHUNK);
@@ -240,7 +239,7 @@ int img_create(struct img *m, struct err *e)
 	if (r == 0)
 		r = img_make(m, path, fmt, &o, e);
 	if (r == 0 && c.prealloc)
-		r = preallocate(m, path, fmt, 0, c.prealloc, e);
+		r = preallocate(m, path, fmt, c.prealloc, 0, e);
 	prop_free(tables, &c);
 	return r ? 1 : 0;
 }
@@ -275,32 +274,44 @@ static int clear_tail(struct img *m, struct img_file *f, uint64_t from)
 	return r;
 }
 
-/* What --preallocation= asks for, an index of prealloc_words. */
-static int resize_prealloc(const struct img *m, const struct img_file *f, uint64_t bytes,
-			   int *how, struct err *e)
+static int check_prealloc(const struct img *m, const struct img_file *f, uint64_t bytes, int *how,
+			  struct err *e)
 {
-	const char *word = m->prealloc ? m->prealloc : "off";
+	bool raw = strcmp(f->n->drv->name, "qcow2") != 0;
 
-	for (*how = 0; prealloc_words[*how] && strcmp(prealloc_words[*how], word); ++*how)
+	for (*how = 0; prealloc_words[*how] && strcmp(prealloc_words[*how], m->prealloc); ++*how)
 		;
 	if (!prealloc_words[*how])
 		return err_set(e, -EINVAL, "--preallocation=%.32s: must be off, metadata, falloc or "
-			       "full", word);
-	if (*how && bytes < f->n->bytes)
+			       "full", m->prealloc);
+	if (*how && bytes <= f->n->bytes)
 		return err_set(e, -EINVAL, "--preallocation=%s is for images that grow, and %s has "
-			       "%" PRIu64 " bytes", word, m->argv[0], f->n->bytes);
-	if (*how == PREALLOC_METADATA && (strcmp(f->n->drv->name, "qcow2") || f->n->backing.node))
+			       "%" PRIu64 " bytes", m->prealloc, m->argv[0], f->n->bytes);
+	if (*how == PREALLOC_METADATA && (raw || f->n->backing_file || f->n->data.node))
 		return err_set(e, -EINVAL, "--preallocation=metadata is for qcow2 images without a "
-			       "backing file; use off, falloc or full");
+			       "backing or data file; use falloc or full");
 	return 0;
+}
+
+/* Where the disk's last cluster ends: it may be there, with anything in it beyond *@from. */
+static int end_of_cluster(struct img *m, const struct img_file *f, uint64_t *from, struct err *e)
+{
+	json_t *o = json_object();
+	int r = image_describe(f->n, m->l, o, e);
+
+	if (r == 0)
+		*from = align_up(*from, (uint64_t)json_integer_value(json_object_get(o, "cluster-size")));
+	json_decref(o);
+	return r;
 }
 
 int img_resize(struct img *m, struct err *e)
 {
 	const char *path = m->argv[0], *fmt = img_format(path, m->fmt);
-	uint64_t old, bytes = 0, backing = 0;
+	uint64_t old, from, hidden, bytes = 0, backing = 0;
 	struct img_file f;
-	int how = 0, r = img_open(m, &f, path, fmt, IMG_WRITE, e);
+	int how = 0;
+	int r = img_open(m, &f, path, fmt, IMG_WRITE, e);
 
 	if (r)
 		return 1;
@@ -308,26 +319,31 @@ int img_resize(struct img *m, struct err *e)
 	if (f.n->backing.node)
 		backing = f.n->backing.node->bytes;
 	r = parse_resize(m->argv[1], old, &bytes, e);
-	if (r == 0)
-		r = resize_prealloc(m, &f, bytes, &how, e);
 	if (r == 0 && bytes < old && !m->shrink)
 		r = err_set(e, -EINVAL, "Use the --shrink option to perform a shrink operation; "
 			    "it deletes all data beyond the shrunken image's end");
+	from = old;
+	if (r == 0 && m->prealloc)
+		r = check_prealloc(m, &f, bytes, &how, e);
+	if (r == 0 && bytes > old && strcmp(fmt, "raw"))
+		r = end_of_cluster(m, &f, &from, e);
 	if (r == 0 && bytes < old && strcmp(fmt, "raw") && (r = clear_tail(m, &f, bytes)))
 		err_sys(e, r, "%s: cannot give up the end", path);
 	if (r == 0)
 		r = image_resize(f.n, m->l, bytes, e);
 	img_close(&f);
-	/* Nothing of a longer backing file may come to light. */
-	if (r == 0 && bytes > old && backing > old) {
+	/* Nothing of a longer backing file, or of the last cluster, may come to light. */
+	hidden = MIN(bytes, MAX(backing, from));
+	if (r == 0 && hidden > old) {
 		r = img_open(m, &f, path, fmt, IMG_WRITE, e);
 		if (r == 0)
-			r = img_io(m, &f, BLOCK_WRITE_ZEROES, 0, old, NULL,
-				   MIN(bytes, backing) - old);
+			r = img_io(m, &f, BLOCK_WRITE_ZEROES, 0, old, NULL, hidden - old);
+		if (r && f.c.node)
+			err_sys(e, r, "%s: what is added could not be made zero", path);
 		img_close(&f);
 	}
 	if (r == 0 && how)
-		r = preallocate(m, path, fmt, old, how, e);
+		r = preallocate(m, path, fmt, how, how == PREALLOC_METADATA ? from : old, e);
 	if (r == 0 && !m->quiet)
 		printf("Image resized.\n");
 	return r ? 1 : 0;

@@ -320,10 +320,12 @@ static void map_line(uint64_t at, const struct image_extent *x)
 static int map_all(struct img *m, const struct img_file *f, json_t *list, struct err *e)
 {
 	struct image_extent x = { 0 }, next;
-	uint64_t at = MIN(m->offset, f->n->bytes), from = at;
-	uint64_t end = at + MIN(f->n->bytes - at, m->length);
+	uint64_t all = f->n->bytes, at = MIN(m->offset, all), from = at;
+	uint64_t end = at + MIN(m->length, all - at);
 	int r = 0;
 
+	if (at == end && list)		/* qemu-img has one entry then, of no length */
+		map_json(list, m->offset, &x);
 	while (at < end && r == 0) {
 		r = image_status(f->n, m->l, at, end - at, true, &next);
 		if (r == 0 && next.compressed && !m->json)

@@ -35,6 +35,7 @@ struct copy {
 	struct img_pipe *p;
 	struct piece *piece;
 	uint64_t end, next;		/* planned so far */
+	uint64_t due;			/* when data may be planned again, clock_ns() */
 	int ret;
 	uint64_t failed_at;
 };
@@ -188,6 +189,15 @@ static struct piece *find(struct copy *c, bool busy)
 	return NULL;
 }
 
+/* Each piece of data pays with the time before the next one. */
+static void keep_to_rate(struct copy *c, uint64_t n)
+{
+	uint64_t rate = c->p->m->rate;
+
+	if (rate)
+		c->due = MAX(c->due, clock_ns()) + (uint64_t)((double)n * 1e9 / (double)rate);
+}
+
 /* Plan until a piece has something to do, or all is planned. */
 static void plan(struct copy *c, struct piece *s)
 {
@@ -208,6 +218,8 @@ static void plan(struct copy *c, struct piece *s)
 			n = MIN(n, (uint64_t)IMG_CHUNK);
 		if (part != IMG_SKIP)
 			begin(c, s, n, part);
+		if (part == IMG_DATA)
+			keep_to_rate(c, n);
 	}
 }
 
@@ -229,19 +241,29 @@ static bool waits(const struct copy *c)
 	return false;
 }
 
+/* Wait for a request or, where none is under way, until data may be planned again. */
+static void wait_turn(struct copy *c)
+{
+	uint64_t now = clock_ns();
+	bool early = !c->ret && c->next < c->end && now < c->due;
+
+	if (waits(c) ? early || c->ret || c->next == c->end || !find(c, false) :
+		       early && !find(c, true))
+		loop_turn(c->p->m->l, early ? MIN(c->due - now, NS_PER_SEC) : NS_PER_SEC);
+}
+
 static void run(struct copy *c)
 {
 	struct piece *s;
 
 	while ((c->next < c->end && !c->ret) || find(c, true)) {
-		while (!c->ret && c->next < c->end && (s = find(c, false)))
+		while (!c->ret && c->next < c->end && clock_ns() >= c->due && (s = find(c, false)))
 			plan(c, s);
 		for (uint64_t i = 0; i < c->p->depth; i++)
 			advance(c, &c->piece[i]);
 		if (!c->ret)
 			img_progress(c->p->m, done_to(c), c->end);
-		if (waits(c) && (c->ret || c->next == c->end || !find(c, false)))
-			loop_turn(c->p->m->l, NS_PER_SEC);
+		wait_turn(c);
 	}
 }
 
