@@ -216,13 +216,17 @@ $(OBJDIR)/%.o: %.c $(B)/.flags | $(GENHDR)
 
 # What runs before the guest does, or when somebody asks, is compiled for size.
 COLD	:= vmm/base/% vmm/boot/% vmm/char/% vmm/control/% vmm/run/% \
+	   $(addprefix vmm/core/,dev.o dev_bus.o dev_global.o gmem_host.o kvm.o object% \
+	   plug.o vm.o) \
+	   $(addprefix devices/x86/,debug_exit.o i8042.o lpc.o lpc_pm.o pvpanic.o) \
 	   $(addprefix vmm/arch/x86/,acpi% cpuid.o feature.o model.o query.o smbios.o) \
-	   $(addprefix pci/,chassis.o eject.o enumerate.o expander.o place.o ports.o \
+	   $(addprefix pci/,bridge.o chassis.o eject.o enumerate.o expander.o place.o ports.o \
 	   query.o slot.o topology.o) \
 	   $(addprefix block/,aside.o backing.o commit.o commit_copy.o detect.o drive_open.o \
 	   drive_opts.o fault.o file_open.o file_reopen.o graph.o locking.o reopen.o \
-	   reopen_plan.o retry_opts.o snapshot.o stream.o qcow2/check.o qcow2/create.o \
-	   qcow2/describe.o qcow2/header.o qcow2/offline.o qcow2/resize.o qcow2/snapshot.o)
+	   reopen_plan.o retry_opts.o snapshot.o stream.o throttle_group.o) \
+	   $(addprefix block/qcow2/,check.o create.o describe.o header.o offline.o resize.o \
+	   snapshot.o)
 ifeq ($(OPT),-O2)
 $(filter $(COLD:%=$(OBJDIR)/%),$(LIBOBJ) $(MAINOBJ)): SMALL := -Os
 endif
