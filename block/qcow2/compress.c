@@ -30,28 +30,24 @@ struct q2_zstate {
 	uint8_t arena[ARENA_BYTES] __attribute__((aligned(16)));
 };
 
-struct q2_zstate *q2_z_create(int compression)
+size_t q2_z_bytes(void)
 {
-	struct q2_zstate *z = xcalloc(1, sizeof(*z));
-
-	z->compression = compression;
-	if (compression == Q2_ZSTD) {
-		z->zstd = ZSTD_createDStream();
-		if (!z->zstd) {
-			free(z);
-			return NULL;
-		}
-	}
-	return z;
+	return sizeof(struct q2_zstate);
 }
 
-void q2_z_destroy(struct q2_zstate *z)
+int q2_z_init(struct q2_zstate *z, int compression)
 {
-	if (!z)
-		return;
-	if (z->zstd)
+	z->compression = compression;
+	if (compression != Q2_ZSTD)
+		return 0;
+	z->zstd = ZSTD_createDStream();
+	return z->zstd ? 0 : -ENOMEM;
+}
+
+void q2_z_fini(struct q2_zstate *z)
+{
+	if (z && z->zstd)
 		ZSTD_freeDStream(z->zstd);
-	free(z);
 }
 
 static void *arena_alloc(void *opaque, unsigned int n, unsigned int size)

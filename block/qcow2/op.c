@@ -35,7 +35,8 @@ static void op_init(struct q2 *q, struct q2_op *op)
 
 static int init_bufs(struct q2 *q)
 {
-	uint64_t each = 4 * q->cs + 4096;
+	uint64_t data = align_up(4 * q->cs + 4096, 4096);
+	uint64_t each = data + align_up(q2_z_bytes(), 4096);
 	uint8_t *p;
 
 	q->buf_bytes = each * Q2_BUFS;
@@ -49,8 +50,9 @@ static int init_bufs(struct q2 *q)
 		q->bufs[i].mem = p;
 		q->bufs[i].zout = p + q->cs;
 		q->bufs[i].zin = p + 2 * q->cs;
-		q->bufs[i].z = q2_z_create(q->h.compression);
-		if (!q->bufs[i].z)
+		/* Memory once an image has compressed clusters. */
+		q->bufs[i].z = (struct q2_zstate *)(p + data);
+		if (q2_z_init(q->bufs[i].z, q->h.compression))
 			return -ENOMEM;
 		q->bufs[i].rd = xcalloc(1, sizeof(struct q2_op));
 		op_init(q, q->bufs[i].rd);
@@ -73,7 +75,8 @@ int q2_pool_init(struct q2 *q, struct err *e)
 void q2_pool_fini(struct q2 *q)
 {
 	for (int i = 0; i < Q2_BUFS; i++) {
-		q2_z_destroy(q->bufs[i].z);
+		q2_z_fini(q->bufs[i].z);
+		q->bufs[i].z = NULL;
 		free(q->bufs[i].rd);
 	}
 	sparse_unmap(q->buf_mem, q->buf_bytes);

@@ -561,8 +561,10 @@ void q2_meta(struct q2_op *op, q2_step *step, void (*stepped)(struct q2_op *op, 
 void q2_post_step(struct q2_op *op);
 
 /* compress.c */
-struct q2_zstate *q2_z_create(int compression);
-void q2_z_destroy(struct q2_zstate *z);
+/* @z is q2_z_bytes() of zeroes, aligned to 16; 0 or -ENOMEM. */
+size_t q2_z_bytes(void);
+int q2_z_init(struct q2_zstate *z, int compression);
+void q2_z_fini(struct q2_zstate *z);
 int q2_decompress(struct q2_zstate *z, const uint8_t *in, size_t inlen, uint8_t *out,
 		  size_t outlen);
 /* Bytes of @out used, or 0 when it does not get smaller. */
