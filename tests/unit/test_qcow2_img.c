@@ -298,6 +298,15 @@ Test(qcow2_img, test_copies_keep_to_their_rate)
 	qt_sh(&t, "./roost img convert -r 0 d.raw o.raw && cmp d.raw o.raw");
 }
 
+Test(qcow2_img, test_bench_writes_the_pattern_or_says_why_not)
+{
+	qt_sh(&t, "./roost img create -q -f qcow2 a.qcow2 4M && "
+	      "./roost img bench -q -w --pattern=0xa5 -c 4 a.qcow2 && "
+	      "qemu-io -f qcow2 -c 'read -P 0xa5 0 16k' a.qcow2 >log && ! grep -i fail log");
+	cr_expect_eq(qt_status(&t, "./roost img bench -q -w --pattern=300 a.qcow2 2>err"), 1);
+	qt_sh(&t, "grep -q 'must be a byte' err");
+}
+
 Test(qcow2_img, test_cache_modes_are_those_of_qemu_img)
 {
 	static const char *const modes[] = {

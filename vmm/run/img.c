@@ -55,26 +55,38 @@ static const struct {
 	  "[-o OFFSET] [-w [--pattern=BYTE]] [-t CACHE] [-n] [-q] [-U] FILE", 1, 1, img_bench },
 };
 
-/* Letters that mean something else than in other commands, as long options and the
- * like have it: */
+/* Options without a letter of their own. */
+enum {
+	OPT_OUTPUT = 1, OPT_SHRINK, OPT_JSON, OPT_PATTERN, OPT_FLUSH_INTERVAL, OPT_BACKING_CHAIN,
+	OPT_TARGET_IS_ZERO, OPT_SALVAGE, OPT_HELP, OPT_START_OFFSET, OPT_MAX_LENGTH,
+	OPT_PREALLOCATION, OPT_RATE, OPT_BENCH_OFFSET, OPT_BENCH_STEP
+};
+
+/* Letters that mean something else in one command than in the others. */
 static const struct {
 	const char *name;
 	char letter;
 	int means;
 } letters[] = {
-	{ "map", 's', 10 }, { "map", 'l', 11 }, { "convert", 'r', 12 }, { "commit", 'r', 12 },
-	{ "bench", 'o', 13 }, { "bench", 'S', 14 },
+	{ "map", 's', OPT_START_OFFSET }, { "map", 'l', OPT_MAX_LENGTH },
+	{ "convert", 'r', OPT_RATE }, { "commit", 'r', OPT_RATE },
+	{ "bench", 'o', OPT_BENCH_OFFSET }, { "bench", 'S', OPT_BENCH_STEP },
 };
 
 static const struct option longs[] = {
-	{ "output", required_argument, NULL, 1 }, { "shrink", no_argument, NULL, 2 },
-	{ "json", no_argument, NULL, 3 }, { "force-share", no_argument, NULL, 'U' },
-	{ "pattern", required_argument, NULL, 4 }, { "flush-interval", required_argument, NULL, 5 },
-	{ "backing-chain", no_argument, NULL, 6 },
-	{ "target-is-zero", no_argument, NULL, 7 }, { "salvage", no_argument, NULL, 8 },
-	{ "help", no_argument, NULL, 9 }, { "start-offset", required_argument, NULL, 10 },
-	{ "max-length", required_argument, NULL, 11 },
-	{ "preallocation", required_argument, NULL, 15 },
+	{ "output", required_argument, NULL, OPT_OUTPUT },
+	{ "shrink", no_argument, NULL, OPT_SHRINK },
+	{ "json", no_argument, NULL, OPT_JSON },
+	{ "force-share", no_argument, NULL, 'U' },
+	{ "pattern", required_argument, NULL, OPT_PATTERN },
+	{ "flush-interval", required_argument, NULL, OPT_FLUSH_INTERVAL },
+	{ "backing-chain", no_argument, NULL, OPT_BACKING_CHAIN },
+	{ "target-is-zero", no_argument, NULL, OPT_TARGET_IS_ZERO },
+	{ "salvage", no_argument, NULL, OPT_SALVAGE },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ "start-offset", required_argument, NULL, OPT_START_OFFSET },
+	{ "max-length", required_argument, NULL, OPT_MAX_LENGTH },
+	{ "preallocation", required_argument, NULL, OPT_PREALLOCATION },
 	{ 0 }
 };
 
@@ -263,6 +275,16 @@ static int take_offset(const char *text, const char *option, uint64_t *v, struct
 	return r;
 }
 
+static int take_pattern(struct img *m, const char *text, struct err *e)
+{
+	uint64_t v;
+
+	if (parse_u64(text, &v) || v > UINT8_MAX)
+		return err_set(e, -EINVAL, "--pattern=%.32s: must be a byte, 0 to 255", text);
+	m->pattern = (int)v;
+	return 0;
+}
+
 static void take_flag(struct img *m, int c)
 {
 	m->quiet |= c == 'q';
@@ -273,13 +295,13 @@ static void take_flag(struct img *m, int c)
 	m->writes |= c == 'w';
 	m->keep |= c == 'd' || c == 'n';
 	m->strict |= c == 's';
-	m->shrink |= c == 2;
-	m->json |= c == 3;
-	m->chain |= c == 6;
+	m->shrink |= c == OPT_SHRINK;
+	m->json |= c == OPT_JSON;
+	m->chain |= c == OPT_BACKING_CHAIN;
 	m->any_order |= c == 'W';
-	m->target_is_zero |= c == 7;
-	m->salvage |= c == 8;
-	m->help |= c == 9;
+	m->target_is_zero |= c == OPT_TARGET_IS_ZERO;
+	m->salvage |= c == OPT_SALVAGE;
+	m->help |= c == OPT_HELP;
 }
 
 static int take_valued(struct img *m, int c, const char *arg, struct err *e)
@@ -323,22 +345,21 @@ static int take_valued(struct img *m, int c, const char *arg, struct err *e)
 		return take_number(arg, 64 * MIB, &m->bytes, 's', e);
 	case 'S':
 		return take_sparse(m, arg, e);
-	case 1:
+	case OPT_OUTPUT:
 		return take_output(m, arg, e);
-	case 4:
-		m->pattern = (int)strtol(arg, NULL, 0) & 0xff;
-		return 0;
-	case 10:
+	case OPT_PATTERN:
+		return take_pattern(m, arg, e);
+	case OPT_START_OFFSET:
 		return take_offset(arg, "--start-offset", &m->offset, e);
-	case 11:
+	case OPT_MAX_LENGTH:
 		return take_offset(arg, "--max-length", &m->length, e);
-	case 12:
+	case OPT_RATE:
 		return take_number(arg, INT64_MAX, &m->rate, 'r', e);
-	case 13:
+	case OPT_BENCH_OFFSET:
 		return take_number(arg, INT64_MAX, &m->offset, 'o', e);
-	case 14:
+	case OPT_BENCH_STEP:
 		return take_number(arg, INT64_MAX, &m->step, 'S', e);
-	case 15:
+	case OPT_PREALLOCATION:
 		m->prealloc = arg;
 		return 0;
 	default:
@@ -376,7 +397,7 @@ static int parse(struct img *m, const char *opts, const char *words, int argc, c
 		c = getopt_long(argc, argv, opts, longs, &at);
 		if (c == -1)
 			break;
-		if (c == '?' || (at >= 0 && c != 9 && !has_word(words, longs[at].name)))
+		if (c == '?' || (at >= 0 && c != OPT_HELP && !has_word(words, longs[at].name)))
 			return err_set(e, -EINVAL, "img %s: unknown or incomplete option '%s'",
 				       argv[0], argv[optind - 1]);
 		if (optarg)
@@ -432,7 +453,7 @@ static bool flag_at(const char *opts, const char *words, size_t i, char *buf)
 			return true;
 		}
 	for (const struct option *o = longs; o->name; o++)
-		if ((o->val == 9 || has_word(words, o->name)) && i-- == 0) {
+		if ((o->val == OPT_HELP || has_word(words, o->name)) && i-- == 0) {
 			snprintf(buf, IMG_WORD_MAX, "--%s%s", o->name,
 				 o->has_arg == required_argument ? "=" : "");
 			return true;
