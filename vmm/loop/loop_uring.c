@@ -365,8 +365,8 @@ static bool fill_signals(struct loop *l)
 	return true;
 }
 
-/* False: the ring is full, submit and come again. Signals first: they are
- * interrupts a guest waits for. */
+/* False: the ring is full, or has a piece: submit and come again. Signals first:
+ * they are interrupts a guest waits for. */
 static bool uring_fill(struct loop *l)
 {
 	return fill_signals(l) && fill_slots(l) && fill_ios(l);

@@ -128,7 +128,7 @@ int img_size(const char *text, uint64_t *bytes, struct err *e)
 	int r = v ? prop_set(&p, bytes, v, "img", NULL) : -EINVAL;
 
 	json_decref(v);
-	return r ? err_set(e, r, "'%.64s' is no number of bytes; say 65536, 64k or 10G, for example",
+	return r ? err_set(e, r, "'%.64s' is no number; say 65536, 64k or 10G, for example",
 			   text) : 0;
 }
 
@@ -212,6 +212,8 @@ static int take_number(const char *text, uint64_t max, uint64_t *v, char opt, st
 {
 	int r = img_size(text, v, e);
 
+	if (r)
+		err_prefix(e, "-%c", opt);
 	if (r == 0 && *v > max)
 		r = err_set(e, -EINVAL, "-%c %s: at most %" PRIu64, opt, text, max);
 	return r;
@@ -251,7 +253,7 @@ static int take_sparse(struct img *m, const char *text, struct err *e)
 	return r;
 }
 
-static int take_cache(const char *word, const char **cache, struct err *e)
+static int take_cache(char opt, const char *word, const char **cache, struct err *e)
 {
 	static const char *const words[] = {
 		"none", "off", "writeback", "writethrough", "directsync", "unsafe"
@@ -262,8 +264,8 @@ static int take_cache(const char *word, const char **cache, struct err *e)
 			*cache = i == 1 ? words[0] : words[i];
 			return 0;
 		}
-	return err_set(e, -EINVAL, "'%.32s' is no cache mode; there are none, writeback, "
-		       "writethrough, directsync and unsafe", word);
+	return err_set(e, -EINVAL, "-%c %.32s: must be none, writeback, writethrough, directsync "
+		       "or unsafe", opt, word);
 }
 
 static int take_offset(const char *text, const char *option, uint64_t *v, struct err *e)
@@ -322,9 +324,9 @@ static int take_valued(struct img *m, int c, const char *arg, struct err *e)
 		m->backing_fmt = arg;
 		return 0;
 	case 't':
-		return take_cache(arg, &m->cache, e);
+		return take_cache('t', arg, &m->cache, e);
 	case 'T':
-		return take_cache(arg, &m->source_cache, e);
+		return take_cache('T', arg, &m->source_cache, e);
 	case 'm':
 		return take_jobs(m, arg, e);
 	case 'l':

@@ -46,8 +46,9 @@ static int copy_all(struct img *m, struct img_file *in, struct img_file *out, st
 {
 	struct img_pipe p = {
 		.m = m, .from = in, .to = out, .plan = convert_plan, .depth = m->jobs,
-		.any_order = m->any_order && !m->compressed, .compressed = m->compressed, .sparse = m->sparse,
-		.zeroes = m->backing || m->keep, .salvage = m->salvage, .doing = "converting"
+		.any_order = m->any_order && !m->compressed, .compressed = m->compressed,
+		.sparse = m->sparse, .zeroes = m->backing || m->keep, .salvage = m->salvage,
+		.doing = "converting"
 	};
 	int r = img_pipe_run(&p, out->n->bytes, e);
 
